@@ -78,11 +78,12 @@ def permutation_draw(
         raise InputError(f"val_per_class must be an int of at least 0, got {val_per_class!r}")
     if not 0 <= seed < 2**32:
         raise InputError(f"a seed for a pool without a given split lies in 0..4294967295, got {seed}")
-    stream = np.random.RandomState(seed)  # noqa: NPY002 - the recorded draws come from this legacy generator
+    stream = np.random.RandomState(seed)
     labels = np.asarray(labels, dtype=np.int64)
+    by_label = np.argsort(labels, kind="stable")
+    class_starts = np.flatnonzero(np.diff(labels[by_label])) + 1
     parts: tuple[list[int], list[int], list[int]] = ([], [], [])
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
+    for rows in np.split(by_label, class_starts):
         rows = rows[stream.permutation(len(rows))].tolist()
         train_end = min(shots, len(rows) - 1)
         val_end = train_end + val_per_class
