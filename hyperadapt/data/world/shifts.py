@@ -1,0 +1,74 @@
+"""Shifted domains: the same scenes seen through another medium, labels untouched."""
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from hyperadapt.data.world.canvas import SIZE
+from hyperadapt.data.world.scene import Rendering
+from hyperadapt.data.world.shapes import checks, spots, stripes
+
+Shift = Callable[[Rendering, np.random.Generator], np.ndarray]
+"""Takes a rendering and its own source of chance, returns float32 RGB (3, 64, 64)."""
+
+_Y, _X = np.meshgrid(np.linspace(-1, 1, SIZE), np.linspace(-1, 1, SIZE), indexing="ij")
+_X, _Y = _X.astype(np.float32), _Y.astype(np.float32)
+_LUMA: Final = np.float32([0.299, 0.587, 0.114])
+
+
+def _grey(rgb: np.ndarray) -> np.ndarray:
+    return np.tensordot(_LUMA, rgb, axes=1)
+
+
+def _blur(rgb: np.ndarray) -> np.ndarray:
+    padded = np.pad(rgb, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    rows = (padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]) / 4
+    return (rows[:, :, :-2] + 2 * rows[:, :, 1:-1] + rows[:, :, 2:]) / 4
+
+
+def sketch(seen: Rendering, rng: np.random.Generator) -> np.ndarray:
+    """Pencil on paper: dark lines where brightness changes, a faint wash of the colours."""
+    smooth = _blur(seen.rgb)
+    down, along = np.gradient(smooth, axis=(1, 2))
+    line = np.clip(7.0 * np.sqrt(down**2 + along**2).max(axis=0) - 0.15, 0.0, 1.0)
+    wash = 0.35 * smooth + 0.65
+    paper = np.float32([0.97, 0.96, 0.92])[:, None, None]
+    grain = np.float32(0.03) * rng.standard_normal(line.shape, dtype=np.float32)
+    return (wash * paper) * (1.0 - 0.9 * line) + grain
+
+
+def washed_out(seen: Rendering, rng: np.random.Generator) -> np.ndarray:
+    """An overexposed, faded print: little colour, little contrast, slightly out of focus."""
+    soft = _blur(_blur(seen.rgb))
+    grey = _grey(soft)[None]
+    faded = grey + np.float32(rng.uniform(0.25, 0.45)) * (soft - grey)
+    return np.float32(rng.uniform(0.42, 0.55)) + np.float32(0.42) * faded
+
+
+def texture_swapped(seen: Rendering, rng: np.random.Generator) -> np.ndarray:
+    """The object's surface is woven over with a foreign texture in two brightnesses."""
+    period, phase, turn = rng.uniform(0.12, 0.22), rng.uniform(0, 1), rng.uniform(0, np.pi)
+    along = np.float32(np.cos(turn)) * _X + np.float32(np.sin(turn)) * _Y
+    across = np.float32(np.cos(turn)) * _Y - np.float32(np.sin(turn)) * _X
+    weave = (stripes(along, period, phase), spots(along, across, 1.3 * period, phase), checks(along, across, period, 0))
+    cover = weave[int(rng.integers(3))] * seen.cover
+    ink = rng.uniform(0.1, 0.9, 3).astype(np.float32)[:, None, None]
+    return seen.rgb + np.float32(0.55) * cover * (ink - seen.rgb)
+
+
+def noisy(seen: Rendering, rng: np.random.Generator) -> np.ndarray:
+    """A poor sensor in the dark: less light, strong noise, some dead pixels."""
+    dim = np.float32(rng.uniform(0.55, 0.8)) * seen.rgb
+    grain = dim + np.float32(0.13) * rng.standard_normal(dim.shape, dtype=np.float32)
+    dead = rng.random(dim.shape[1:]) < 0.03
+    return np.where(dead, np.float32(rng.random() < 0.5), grain)
+
+
+SHIFTS: Final[dict[str, tuple[int, Shift]]] = {
+    "sketch": (1, sketch),
+    "washed-out": (2, washed_out),
+    "texture-swapped": (3, texture_swapped),
+    "noisy": (4, noisy),
+}
+"""Name of a domain to the number that seeds it and the shift."""
