@@ -1,0 +1,185 @@
+"""What a manifold of this package is: a module with these operations, each tied to a law that ``testing`` checks."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from manifolds import scalars
+from manifolds.mappings import Points, Tangents, Values
+from manifolds.pairwise import Matrix
+
+
+class AbstractManifold(nn.Module, ABC):
+    """A Riemannian manifold with a distinguished origin; the last axis of a tensor is the point or vector.
+
+    The metric convention is that of the Poincaré ball everywhere: at the origin a tangent vector ``v`` of Euclidean
+    length ``|v|`` reaches distance ``2|v|``, so that a manifold can be exchanged for another without new scales.
+    Names follow geoopt, and the object is accepted where geoopt expects a manifold.
+    """
+
+    name: str = "manifold"
+    ndim: int = 1
+    reversible: bool = False
+
+    @property
+    @abstractmethod
+    def curvature(self) -> Tensor:
+        """``c``, a float64 tensor: the sectional curvature is ``-c``. Zero means flat."""
+
+    @abstractmethod
+    def origin(self, *size: int, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Points:
+        """The origin in the given shape. Law: ``dist0(origin) = 0``."""
+
+    @abstractmethod
+    def tangent0(self, features: Float[Tensor, "*batch features"]) -> Tangents:
+        """Features of R^n as tangent vectors at the origin. Law: ``dist0(expmap0(tangent0(u))) = 2|u|``."""
+
+    @abstractmethod
+    def projx(self, x: Points) -> Points:
+        """Nearest point that can be stored. Law: idempotent bit for bit, identity on points inside."""
+
+    @abstractmethod
+    def proju(self, x: Points, v: Tangents) -> Tangents:
+        """Projection of an ambient vector to the tangent space at ``x``. Law: idempotent."""
+
+    @abstractmethod
+    def dist(self, x: Points, y: Points, *, keepdim: bool = False) -> Values:
+        """Geodesic distance. Laws: zero exactly at equal points, symmetric, triangle inequality."""
+
+    @abstractmethod
+    def sqdist(self, x: Points, y: Points, *, keepdim: bool = False) -> Values:
+        """Squared distance, smooth. Law: gradient of half of it in ``x`` is ``-logmap(x, y)`` in the metric."""
+
+    @abstractmethod
+    def dist0(self, x: Points, *, keepdim: bool = False) -> Values:
+        """Distance from the origin. Law: ``dist(origin, x)``."""
+
+    @abstractmethod
+    def pairwise_dist(self, x: Points, y: Points | None = None) -> Matrix:
+        """Distance matrix. Laws: entry (i, j) is ``dist(x[i], y[j])``; symmetric with zero diagonal for ``x`` alone."""
+
+    @abstractmethod
+    def expmap(self, x: Points, v: Tangents) -> Points:
+        """Exponential map. Law: the end is at distance ``norm(x, v)`` from ``x``."""
+
+    @abstractmethod
+    def logmap(self, x: Points, y: Points) -> Tangents:
+        """Logarithmic map. Law: inverse of ``expmap``."""
+
+    @abstractmethod
+    def expmap0(self, v: Tangents) -> Points:
+        """Exponential map at the origin. Law: ``expmap(origin, v)``."""
+
+    @abstractmethod
+    def logmap0(self, y: Points) -> Tangents:
+        """Logarithmic map at the origin. Law: inverse of ``expmap0``."""
+
+    @abstractmethod
+    def transp(self, x: Points, y: Points, v: Tangents) -> Tangents:
+        """Parallel transport along the geodesic. Law: keeps inner products; back again is the identity."""
+
+    @abstractmethod
+    def transp0(self, y: Points, v: Tangents) -> Tangents:
+        """Parallel transport from the origin. Law: ``transp(origin, y, v)``."""
+
+    @abstractmethod
+    def transp0back(self, x: Points, v: Tangents) -> Tangents:
+        """Parallel transport to the origin. Law: inverse of ``transp0``."""
+
+    @abstractmethod
+    def inner(self, x: Points, u: Tangents, v: Tangents | None = None, *, keepdim: bool = False) -> Values:
+        """Riemannian inner product. Law: ``inner(x, u, u) = norm(x, u)²``."""
+
+    @abstractmethod
+    def norm(self, x: Points, v: Tangents, *, keepdim: bool = False) -> Values:
+        """Riemannian length. Law: ``norm(x, logmap(x, y)) = dist(x, y)``."""
+
+    @abstractmethod
+    def egrad2rgrad(self, x: Points, u: Tangents) -> Tangents:
+        """Riemannian gradient from a Euclidean one. Law: the gradient of ``dist`` has length one."""
+
+    @abstractmethod
+    def geodesic(self, t: float | Tensor, x: Points, y: Points) -> Points:
+        """Point at time ``t`` between ``x`` and ``y``. Law: its distance from ``x`` is ``t dist(x, y)``."""
+
+    def random_normal(
+        self,
+        *size: int,
+        mean: Points | None = None,
+        std: float = 1.0,
+        dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Points:
+        """Wrapped normal: a Gaussian in the tangent space of ``mean`` carried along geodesics.
+
+        Args:
+            *size: shape of the result; the last number is the number of coordinates.
+            mean: points that broadcast to ``size``; the origin where left out.
+            std: standard deviation in units of geodesic distance.
+            dtype: dtype of the result.
+            device: device of the result.
+            generator: source of randomness.
+        """
+        like = self.origin(*size, dtype=dtype, device=device)
+        noise = torch.randn(self._feature_size(size), dtype=like.dtype, device=like.device, generator=generator)
+        v = self.tangent0(noise * (std / 2.0))
+        if mean is None:
+            return self.expmap0(v)
+        mean = mean.expand(size)
+        return self.expmap(mean, self.transp0(mean, v))
+
+    def random_uniform(
+        self,
+        *size: int,
+        radius: float = 3.0,
+        dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Points:
+        """Points whose distance from the origin is uniform in ``[0, radius]`` and whose direction is uniform."""
+        like = self.origin(*size, dtype=dtype, device=device)
+        options = {"dtype": like.dtype, "device": like.device, "generator": generator}
+        way = torch.nn.functional.normalize(torch.randn(self._feature_size(size), **options), dim=-1)
+        return self.expmap0(self.tangent0(way * torch.rand((*size[:-1], 1), **options) * (radius / 2.0)))
+
+    def _feature_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of the features from which points of shape ``size`` are made."""
+        return size
+
+    # What geoopt's parameters and optimizers call.
+
+    def retr(self, x: Points, u: Tangents) -> Points:
+        """Retraction: the exponential map itself."""
+        return self.expmap(x, u)
+
+    def retr_transp(self, x: Points, u: Tangents, v: Tangents) -> tuple[Points, Tangents]:
+        """Step along ``u`` and carry ``v`` with it."""
+        y = self.retr(x, u)
+        return y, self.transp(x, y, v)
+
+    expmap_transp = retr_transp
+
+    def component_inner(self, x: Points, u: Tangents, v: Tangents | None = None) -> Tensor:
+        """``inner`` with the last axis kept, as adaptive optimizers want it."""
+        return self.inner(x, u, v, keepdim=True)
+
+    def dist2(self, x: Points, y: Points, *, keepdim: bool = False) -> Values:
+        """``sqdist`` under geoopt's name."""
+        return self.sqdist(x, y, keepdim=keepdim)
+
+    def check_point(self, x: Tensor) -> str | None:
+        """The reason why ``x`` cannot hold points of this manifold, or None."""
+        try:
+            scalars.as_vectors(x, names=type(self).__name__)
+        except (TypeError, ValueError) as error:
+            return str(error)
+        return None if bool(torch.isfinite(x).all()) else f"{type(self).__name__} got a point that is not finite"
+
+    def assert_check_point(self, x: Tensor) -> None:
+        """Raise ``ValueError`` where ``check_point`` finds a reason."""
+        reason = self.check_point(x)
+        if reason is not None:
+            raise ValueError(reason)

@@ -1,0 +1,77 @@
+"""Layers: from features into a manifold."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from manifolds import scalars
+from manifolds.base import AbstractManifold
+
+
+class ToBall(nn.Module):
+    """Features into a manifold: multiply by a scale, clip the length, follow the exponential map at the origin.
+
+    ``v = s u``, then ``v min(1, r/|v|)`` (Guo et al., CVPR 2022, eq. 10), then ``expmap0``. A clipped vector ends at
+    distance ``2r`` from the origin. With ``Euclidean`` the map is the scaling and the clip alone, which makes it the
+    flat twin of the same module on the ball.
+
+    Args:
+        manifold: where the features go; a submodule, so a learnable curvature is found by optimizers.
+        clip_radius: ``r``, the longest tangent vector; None leaves lengths alone.
+        scale: ``s > 0``.
+        learn_scale: whether ``log s`` is a parameter.
+
+    Raises:
+        ValueError: ``clip_radius`` or ``scale`` is not positive.
+
+    Example:
+        >>> from manifolds import PoincareBall
+        >>> to_ball = ToBall(PoincareBall(c=0.1), clip_radius=2.3)
+        >>> round(to_ball.manifold.dist0(to_ball(torch.tensor([30.0, 40.0]))).item(), 5)
+        4.6
+    """
+
+    log_scale: Tensor
+
+    def __init__(
+        self,
+        manifold: AbstractManifold,
+        clip_radius: float | None = 2.3,
+        scale: float = 1.0,
+        learn_scale: bool = False,
+    ) -> None:
+        super().__init__()
+        if clip_radius is not None and not clip_radius > 0:
+            raise ValueError(f"ToBall needs clip_radius > 0, got {clip_radius}; pass None for no clipping")
+        if not 0 < scale < math.inf:
+            raise ValueError(f"ToBall needs a finite scale > 0, got {scale}")
+        self.manifold = manifold
+        self.clip_radius = clip_radius
+        log_scale = torch.tensor(math.log(scale))
+        if learn_scale:
+            self.log_scale = nn.Parameter(log_scale)
+        else:
+            self.register_buffer("log_scale", log_scale)
+
+    @property
+    def scale(self) -> Float[Tensor, ""]:
+        """The factor ``s``."""
+        return self.log_scale.exp()
+
+    def forward(self, features: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch dim"]:
+        """Points of the manifold, float32 or wider, one for each row of ``features``."""
+        (u,) = scalars.as_vectors(features, names="ToBall")
+        factor = self.scale.to(scalars.wide_dtype(u))
+        weight = factor.expand(*u.shape[:-1], 1)
+        if self.clip_radius is not None:
+            length_square = scalars.square(u)
+            beyond = factor.square() * length_square > self.clip_radius**2
+            length = torch.where(beyond, length_square, 1.0).sqrt()
+            weight = torch.where(beyond, self.clip_radius / length, weight)
+        return self.manifold.expmap0(self.manifold.tangent0(scalars.scale(weight, u)))
+
+    def extra_repr(self) -> str:
+        """Scale and clip radius."""
+        return f"scale={self.scale.item():.4g}, clip_radius={self.clip_radius}"

@@ -1,0 +1,349 @@
+"""The row reductions and scalar functions that every formula of the package reduces to, with their derivatives.
+
+Three bilinear maps carry vectors: ``square`` (a row's squared length), ``dot`` and ``combine`` (a weighted sum of two
+vectors). Each is the derivative of the others, so a gradient of any order stays inside the three. Row results live in
+float64 with a trailing axis of one; vectors stay in the dtype of the caller. That is what keeps ``a = 1 - c|x|²``
+trustworthy beside the boundary, at the price of one wide number a row.
+
+Two analytic functions carry the geometry: ``asinh_ratio(w) = asinh(√w)/√w`` and ``tanh_ratio(w) = tanh(√w)/√w``. Both
+are smooth at ``w = 0``, which is where points coincide, vectors vanish and the curvature goes to zero.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd import Function
+
+Rows = Float[Tensor, "*batch 1"]
+Vectors = Float[Tensor, "*batch dim"]
+Curvature = float | Tensor
+
+SERIES_BELOW = 0.01
+
+
+def wide_dtype(x: Tensor) -> torch.dtype:
+    """Dtype of row scalars: float64, or float32 on a device without it."""
+    return torch.float32 if x.device.type == "mps" else torch.float64
+
+
+def as_vectors(*tensors: Tensor, names: str = "this operation") -> list[Tensor]:
+    """Check floating dtype and equal last axes, lift half precision to float32, and bring all to one dtype.
+
+    Args:
+        *tensors: tensors whose last axis is the vector.
+        names: what the caller asked for, quoted in the message.
+
+    Returns:
+        The tensors in one dtype, float32 or wider.
+
+    Raises:
+        TypeError: a tensor is not floating point.
+        ValueError: last axes differ, or a tensor has no axis.
+    """
+    dtype = torch.float32
+    for x in tensors:
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(f"{names} needs floating point tensors, got {got}; convert with .float()")
+        if x.ndim == 0 or x.shape[-1] != tensors[0].shape[-1]:
+            shapes = ", ".join(str(tuple(t.shape)) for t in tensors)
+            raise ValueError(f"{names} needs equal last axes, got shapes {shapes}; the last axis is the vector")
+        dtype = torch.promote_types(dtype, x.dtype)
+    return [x.to(dtype) for x in tensors]
+
+
+def as_curvature(c: Curvature, x: Tensor, name: str = "this operation") -> Curvature:
+    """Curvature parameter as a positive float or a wide tensor that broadcasts against rows of ``x``.
+
+    Raises:
+        TypeError: ``c`` is neither a number nor a floating point tensor.
+        ValueError: ``c`` is not positive, or is a tensor whose last axis is not one.
+    """
+    if isinstance(c, Tensor):
+        if not c.is_floating_point():
+            raise TypeError(f"{name} needs a floating point c, got {c.dtype}; convert with .double()")
+        if c.ndim and c.shape[-1] != 1:
+            raise ValueError(
+                f"{name} needs c to be 0-dim or to end in an axis of one, got {tuple(c.shape)}; use c[..., None]"
+            )
+        _check_positive(c, name)
+        return c.to(wide_dtype(x))
+    if isinstance(c, bool) or not isinstance(c, int | float):
+        raise TypeError(f"{name} needs c as a float or a tensor, got {type(c).__name__}")
+    if not 0.0 < c < float("inf"):
+        raise ValueError(f"{name} needs c > 0, got c={c}; for flat space use manifolds.Euclidean")
+    return float(c)
+
+
+def _check_positive(c: Tensor, name: str) -> None:
+    """Look at the values of a tensor ``c`` where that costs no device sync and no graph break."""
+    if torch.compiler.is_compiling() or c.device.type != "cpu":
+        return
+    try:
+        positive = bool((c > 0).all())
+    except RuntimeError:  # inside vmap over c no value can be read
+        return
+    if not positive:
+        raise ValueError(
+            f"{name} needs c > 0, got a tensor with minimum {c.min().item()}; for flat space use Euclidean"
+        )
+
+
+def narrow(rows: Rows, dtype: torch.dtype) -> Rows:
+    """Round rows to ``dtype`` without making infinities of finite numbers."""
+    if rows.dtype == dtype:
+        return rows
+    top = torch.finfo(dtype).max
+    return rows.clamp(-top, top).to(dtype)
+
+
+def _expand(rows: tuple[Tensor, ...], vectors: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
+    """Give rows and vectors one batch shape, so that the functions below meet no broadcasting."""
+    shapes = [t.shape[:-1] for t in (*rows, *vectors)]
+    if all(s == shapes[0] for s in shapes):
+        return list(rows), list(vectors)
+    batch = torch.broadcast_shapes(*shapes)
+    return [r.expand(*batch, 1) for r in rows], [v.expand(*batch, v.shape[-1]) for v in vectors]
+
+
+class _Square(Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide_dtype(x)).square()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (grad,) = grads
+        return scale(2 * grad, ctx.saved_tensors[0])
+
+
+class _Dot(Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, y: Tensor) -> Tensor:
+        return (x * y).sum(-1, keepdim=True).to(wide_dtype(x))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (grad,) = grads
+        x, y = ctx.saved_tensors
+        need_x, need_y = ctx.needs_input_grad
+        return scale(grad, y) if need_x else None, scale(grad, x) if need_y else None
+
+
+class _Scale(Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(alpha: Tensor, x: Tensor) -> Tensor:
+        return narrow(alpha, x.dtype) * x
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (grad,) = grads
+        alpha, x = ctx.saved_tensors
+        need_alpha, need_x = ctx.needs_input_grad
+        return dot(grad, x).to(alpha.dtype) if need_alpha else None, scale(alpha, grad) if need_x else None
+
+
+class _Combine(Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(alpha: Tensor, x: Tensor, beta: Tensor, y: Tensor) -> Tensor:
+        return torch.addcmul(narrow(alpha, x.dtype) * x, narrow(beta, y.dtype), y)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (grad,) = grads
+        alpha, x, beta, y = ctx.saved_tensors
+        need = ctx.needs_input_grad
+        return (
+            dot(grad, x).to(alpha.dtype) if need[0] else None,
+            scale(alpha, grad) if need[1] else None,
+            dot(grad, y).to(beta.dtype) if need[2] else None,
+            scale(beta, grad) if need[3] else None,
+        )
+
+
+class _Triple(Function):
+    """Squared lengths of ``x``, ``y`` and ``x - y`` in one node: four passes backward instead of six."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        norms = [torch.linalg.vector_norm(v, dim=-1, keepdim=True, dtype=wide_dtype(x)) for v in (x, y, x - y)]
+        return norms[0].square(), norms[1].square(), norms[2].square()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        x, y = ctx.saved_tensors
+        grad_x, grad_y, grad_gap = (2 * g for g in grads)
+        gap = x - y
+        need_x, need_y = ctx.needs_input_grad
+        return (
+            combine(grad_gap, gap, grad_x, x) if need_x else None,
+            combine(-grad_gap, gap, grad_y, y) if need_y else None,
+        )
+
+
+def square(x: Vectors) -> Rows:
+    """Squared length of each row, accumulated in float64."""
+    return _Square.apply(x)  # pyright: ignore[reportReturnType]
+
+
+def dot(x: Vectors, y: Vectors) -> Rows:
+    """Inner product of rows, in the dtype of the vectors, returned wide."""
+    _, (x, y) = _expand((), (x, y))
+    return _Dot.apply(x, y)  # pyright: ignore[reportReturnType]
+
+
+def scale(alpha: Rows, x: Vectors) -> Vectors:
+    """``alpha * x`` with one wide ``alpha`` a row, in the dtype of ``x``."""
+    (alpha,), (x,) = _expand((alpha,), (x,))
+    return _Scale.apply(alpha, x)  # pyright: ignore[reportReturnType]
+
+
+def combine(alpha: Rows, x: Vectors, beta: Rows, y: Vectors) -> Vectors:
+    """``alpha * x + beta * y`` with wide row weights, in the dtype of the vectors."""
+    (alpha, beta), (x, y) = _expand((alpha, beta), (x, y))
+    return _Combine.apply(alpha, x, beta, y)  # pyright: ignore[reportReturnType]
+
+
+def triple(x: Vectors, y: Vectors) -> tuple[Rows, Rows, Rows]:
+    """``|x|², |y|², |x - y|²`` of each pair of rows."""
+    _, (x, y) = _expand((), (x, y))
+    return _Triple.apply(x, y)  # pyright: ignore[reportReturnType]
+
+
+def root(w: Rows) -> Rows:
+    """``√w`` with subgradient 0 at ``w = 0``."""
+    positive = w > 0
+    return torch.where(positive, torch.where(positive, w, 1.0).sqrt(), 0.0)
+
+
+def _series(w: Tensor, coefficients: list[float]) -> Tensor:
+    value = torch.full_like(w, coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        value = value * w + coefficient
+    return value
+
+
+# asinh(√w)/√w = Σ (-1)^n (2n)! / (4^n n!² (2n+1)) w^n
+_ASINH = [
+    1.0,
+    -1 / 6,
+    3 / 40,
+    -5 / 112,
+    35 / 1152,
+    -63 / 2816,
+    231 / 13312,
+    -143 / 10240,
+    6435 / 557056,
+    -12155 / 1245184,
+]
+# tanh(√w)/√w
+_TANH = [
+    1.0,
+    -1 / 3,
+    2 / 15,
+    -17 / 315,
+    62 / 2835,
+    -1382 / 155925,
+    21844 / 6081075,
+    -929569 / 638512875,
+    6404582 / 10854718875,
+    -443861162 / 1856156927625,
+]
+
+
+def _slope(coefficients: list[float]) -> list[float]:
+    return [n * k for n, k in enumerate(coefficients)][1:]
+
+
+class _AsinhRatio(Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(w: Tensor) -> Tensor:
+        r = torch.where(w > 0, w, 1.0).sqrt()
+        return torch.where(w > 0, torch.asinh(r) / r, 1.0 + 0 * w)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (grad,) = grads
+        (w,) = ctx.saved_tensors
+        small = w < SERIES_BELOW
+        near, far = torch.where(small, w, 0.0), torch.where(small, 1.0, w)
+        slope = ((1 + far).rsqrt() - asinh_ratio(far)) / (2 * far)
+        return grad * torch.where(small, _series(near, _slope(_ASINH)), slope)
+
+
+class _TanhRatio(Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(w: Tensor) -> Tensor:
+        r = torch.where(w > 0, w, 1.0).sqrt()
+        return torch.where(w > 0, torch.tanh(r) / r, 1.0 + 0 * w)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (grad,) = grads
+        (w,) = ctx.saved_tensors
+        small = w < SERIES_BELOW
+        near, far = torch.where(small, w, 0.0), torch.where(small, 1.0, w)
+        slope = (sech_square(far) - tanh_ratio(far)) / (2 * far)
+        return grad * torch.where(small, _series(near, _slope(_TANH)), slope)
+
+
+def sech_square(w: Tensor) -> Tensor:
+    """``sech²(√w)`` for ``w >= 0``, with full relative accuracy where it is tiny and smooth at ``w = 0``."""
+    large = w > 1
+    decay = torch.exp(-2 * torch.where(large, w, 1.0).sqrt())
+    near = torch.where(large, 0.0, w)
+    return torch.where(large, 4 * decay / (1 + decay).square(), 1 - near * tanh_ratio(near).square())
+
+
+def asinh_ratio(w: Tensor) -> Tensor:
+    """``asinh(√w)/√w`` for ``w >= 0``: 1 at 0, decreasing."""
+    return _AsinhRatio.apply(w)  # pyright: ignore[reportReturnType]
+
+
+def tanh_ratio(w: Tensor) -> Tensor:
+    """``tanh(√w)/√w`` for ``w >= 0``: 1 at 0, decreasing."""
+    return _TanhRatio.apply(w)  # pyright: ignore[reportReturnType]
