@@ -1,0 +1,1 @@
+"""Adapters: features to features, one file a method; importing a file registers it."""

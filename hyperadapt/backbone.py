@@ -1,0 +1,241 @@
+"""Frozen open_clip towers: loading, image features, part features, the text tower."""
+
+import copy
+import hashlib
+import warnings
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from hyperadapt.errors import InputError
+from hyperadapt.parts import PartFeatures, part_reader
+from hyperadapt.text import TextTower
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """Frozen features of images.
+
+    Attributes:
+        pooled: (N, D) L2-normalised, CLIP's own image feature.
+        parts: position-wise features for methods with several visual parts, or None.
+    """
+
+    pooled: Float[Tensor, "n d"]
+    parts: PartFeatures | None = None
+
+    def __len__(self) -> int:
+        return len(self.pooled)
+
+    def __getitem__(self, index: Any) -> "ImageFeatures":
+        parts = None if self.parts is None else self.parts[index]
+        return ImageFeatures(self.pooled[index], parts)
+
+    def to(self, device: torch.device) -> "ImageFeatures":
+        """The same on another device."""
+        return ImageFeatures(self.pooled.to(device), None if self.parts is None else self.parts.to(device))
+
+    @staticmethod
+    def cat(pieces: Sequence["ImageFeatures"]) -> "ImageFeatures":
+        """One batch out of several."""
+        pooled = torch.cat([piece.pooled for piece in pieces])
+        parts = [piece.parts for piece in pieces if piece.parts is not None]
+        return ImageFeatures(pooled, PartFeatures.cat(parts) if len(parts) == len(pieces) else None)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen CLIP model in evaluation mode, with its text tower and preprocessing.
+
+    Attributes:
+        name: model name, with the pretrained tag where there is one.
+        model: frozen; shares the memory of the weights it was made from.
+        tokenizer: text to token ids.
+        preprocess: PIL image to input tensor, as for evaluation.
+        image_size: side of the square input, pixels.
+    """
+
+    name: str
+    model: nn.Module
+    tokenizer: Any
+    preprocess: Callable[[Image.Image], Tensor]
+    image_size: int
+    text: TextTower = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", TextTower(self.model, self.tokenizer))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.text.device
+
+    @cached_property
+    def logit_scale(self) -> float:
+        """The factor on cosine similarities, CLIP's exp(logit_scale)."""
+        return float(self.model.logit_scale.exp())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex sha256 over names, shapes and values of all weights and buffers."""
+        digest = hashlib.sha256()
+        for key, value in sorted(self.model.state_dict().items()):
+            digest.update(f"{key}{tuple(value.shape)}{value.dtype}".encode())
+            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if value.ndim else repr(value.item()).encode())
+        return digest.hexdigest()
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def encode_images(self, pixels: Float[Tensor, "n 3 h w"], with_parts: bool = False) -> ImageFeatures:
+        """Features of preprocessed images; parts only where the tower's positions can be read."""
+        pixels = pixels.to(self.device, non_blocking=True)
+        reader = part_reader(self.model.visual) if with_parts else None
+        if reader is None:
+            return ImageFeatures(normalize(self.model.encode_image(pixels).float(), dim=-1))
+        with reader.attached():
+            pooled = normalize(self.model.encode_image(pixels).float(), dim=-1)
+            return ImageFeatures(pooled, reader.read())
+
+
+def frozen_view(model: nn.Module) -> nn.Module:
+    """A frozen, evaluation-mode twin of a model that shares its weights; the model itself is not changed in any way.
+
+    Modules are copied, parameters and buffers are not: the twin's parameters are new handles, without gradients, on
+    the same memory. It costs no memory worth speaking of.
+    """
+    shared: dict[int, Any] = {}
+    for parameter in model.parameters():
+        shared[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
+    for buffer in model.buffers():
+        shared[id(buffer)] = buffer.detach()
+    return copy.deepcopy(model, shared).eval()
+
+
+def resolve_device(device: str) -> torch.device:
+    """`auto` is CUDA where there is one, else the CPU; anything else is taken as torch takes it."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError:
+        raise InputError(f"unknown device {device!r}; use auto, cpu, cuda or cuda:N") from None
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device {device!r} was asked for, but torch sees no CUDA device; use --device cpu or auto")
+    return resolved
+
+
+def load_backbone(spec: str | nn.Module, *, tokenizer: Any = None, preprocess: Any = None, device: str = "auto") -> Backbone:
+    """A frozen backbone from a name, a checkpoint, or a model that is already built.
+
+    Args:
+        spec: one of
+            `"tiny"`, the embedded CLIP;
+            `"ViT-B-16:openai"`, an open_clip name with a pretrained tag;
+            `"ViT-B-16:/path/to/weights.pt"`, an open_clip name with a local checkpoint;
+            `"hf-hub:org/name"` or `"local-dir:/path"`, as open_clip takes them;
+            an open_clip model object, which is left as it is.
+        tokenizer, preprocess: with a model object: its tokenizer and its evaluation preprocessing.
+        device: "auto", "cpu", "cuda", ...; a model object stays on its own device.
+
+    Raises:
+        InputError: for an unknown name, tag or path, saying which are known.
+
+    Example:
+        >>> load_backbone("tiny", device="cpu").image_size
+        64
+    """
+    if isinstance(spec, nn.Module):
+        return _wrap(spec, tokenizer, preprocess)
+    target = resolve_device(device)
+    if spec == "tiny":
+        from hyperadapt.tiny import load_tiny
+
+        model, _, preprocess, tokenizer = load_tiny()
+        return _build("tiny", model.to(target), tokenizer, preprocess)
+    model, preprocess, tokenizer = _open_clip(spec, target)
+    return _build(spec, model, tokenizer, preprocess)
+
+
+def _wrap(model: nn.Module, tokenizer: Any, preprocess: Any) -> Backbone:
+    if tokenizer is None or preprocess is None:
+        raise InputError("a model object needs its tokenizer and its preprocessing too: load_backbone(model, tokenizer=..., preprocess=...)")
+    for needed in ("encode_image", "encode_text", "visual", "logit_scale"):
+        if not hasattr(model, needed):
+            raise InputError(f"{type(model).__name__} is not an open_clip model: it has no {needed}")
+    return _build(type(model).__name__, model, tokenizer, preprocess)
+
+
+def _build(name: str, model: nn.Module, tokenizer: Any, preprocess: Any) -> Backbone:
+    size = getattr(model.visual, "image_size", 224)
+    side = int(size[0] if isinstance(size, tuple | list) else size)
+    return Backbone(name, frozen_view(model), tokenizer, preprocess, side)
+
+
+def _open_clip(spec: str, device: torch.device) -> tuple[nn.Module, Any, Any]:
+    """Model, evaluation preprocessing and tokenizer through open_clip's own factory."""
+    import open_clip
+
+    schema = spec.startswith(("hf-hub:", "local-dir:"))
+    name, _, weights = (spec, "", "") if schema else spec.partition(":")
+    if not schema:
+        if open_clip.get_model_config(name) is None:
+            raise InputError(f"unknown backbone {name!r}; use tiny or an open_clip name such as ViT-B-16:openai (open_clip.list_models() lists them)")
+        if not weights:
+            tags = open_clip.list_pretrained_tags_by_model(name)
+            raise InputError(f"{name} needs weights: {name}:TAG with one of {', '.join(tags) or 'no known tags'}, or {name}:/path/to/checkpoint")
+        name = _with_matching_activation(name, weights)
+    try:
+        model, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=weights or None, device=device)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise InputError(f"cannot load backbone {spec}: {str(error).splitlines()[0]}") from None
+    return model, preprocess, open_clip.get_tokenizer(name)
+
+
+def _with_matching_activation(name: str, weights: str) -> str:
+    """The model name whose activation (GELU or QuickGELU) is the one that the weights were trained with.
+
+    open_clip's plain names use GELU; OpenAI's weights and some others were trained with QuickGELU, and the wrong one
+    costs points without an error.
+    """
+    import open_clip
+
+    base = name.removesuffix("-quickgelu")
+    named_quick = bool((open_clip.get_model_config(name) or {}).get("quick_gelu", False))
+    wanted = _weights_want_quickgelu(base, weights)
+    if wanted is None or wanted == named_quick:
+        return name
+    right = f"{base}-quickgelu" if wanted else base
+    if open_clip.get_model_config(right) is None:
+        warnings.warn(f"the weights {weights!r} want {'QuickGELU' if wanted else 'GELU'}, but open_clip has no {right}; {name} is used", stacklevel=4)
+        return name
+    warnings.warn(f"the weights {weights!r} were trained with {'QuickGELU' if wanted else 'GELU'}: {right} is used instead of {name}", stacklevel=4)
+    return right
+
+
+def _weights_want_quickgelu(base: str, weights: str) -> bool | None:
+    """True or False where the provenance of the weights tells, None where it does not."""
+    import open_clip
+
+    path = Path(weights)
+    if path.is_file():
+        with path.open("rb") as file:
+            is_zip = zipfile.is_zipfile(file)
+        if is_zip:
+            with zipfile.ZipFile(path) as archive:
+                if any(entry.endswith("/constants.pkl") for entry in archive.namelist()):
+                    return True  # a TorchScript archive: OpenAI's own release format
+        return None
+    for candidate in (base, f"{base}-quickgelu"):
+        tag = open_clip.get_pretrained_cfg(candidate, weights)
+        if tag:
+            return bool(tag.get("quick_gelu", False))
+    return None

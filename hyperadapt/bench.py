@@ -1,0 +1,159 @@
+"""Runs of a protocol over methods and seeds, each recorded in its own file."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from hyperadapt import __version__
+from hyperadapt.backbone import load_backbone, resolve_device
+from hyperadapt.data import AbstractImageSource, AbstractSource, FeatureSource, Part, check_images
+from hyperadapt.errors import InputError
+from hyperadapt.features import AbstractFrozenFeatures, StoredFeatures, TowerFeatures
+from hyperadapt.methods import Method
+from hyperadapt.protocols.base_to_novel import Outcome, Task, base_to_novel_task, rows_used, run_base_to_novel
+from hyperadapt.results import identity, peak_memory_mib, read_json, versions, write_json
+
+
+class Reporter(Protocol):
+    """Where progress and remarks go."""
+
+    def task(self, title: str) -> AbstractContextManager[Callable[[int, int], None]]:
+        """A progress bar for one stretch of work; call it with (done, total)."""
+        ...
+
+    def say(self, sentence: str) -> None:
+        """A remark for the user."""
+        ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a bench call fixes for all of its runs.
+
+    Attributes:
+        shots: training images a class.
+        seeds: one run each.
+        out: folder of the result files.
+        skip_corrupt: leave undecodable images out, named, instead of stopping.
+    """
+
+    shots: int
+    seeds: tuple[int, ...]
+    out: Path
+    skip_corrupt: bool = False
+
+
+def frozen_features(source: AbstractSource, backbone: str, device: str, views: int) -> AbstractFrozenFeatures:
+    """Stored features as they are, images through the named backbone."""
+    if isinstance(source, FeatureSource):
+        return StoredFeatures(source, resolve_device(device))
+    assert isinstance(source, AbstractImageSource)
+    return TowerFeatures(source, load_backbone(backbone, device=device), views)
+
+
+def _without(part: Part, bad: set[int]) -> Part:
+    keep = np.array([int(row) not in bad for row in part.rows], dtype=bool)
+    return Part(part.rows[keep], part.labels[keep])
+
+
+def _tasks(features: AbstractFrozenFeatures, settings: Settings, reporter: Reporter) -> dict[int, Task]:
+    """The task of each seed, with corrupt images taken out where that was asked for."""
+    source = features.source
+    for sentence in source.notices(settings.shots):
+        reporter.say(sentence)
+    tasks = {seed: base_to_novel_task(source.draw(settings.shots, seed), len(source.class_names)) for seed in settings.seeds}
+    if not isinstance(features, TowerFeatures):
+        return tasks
+    rows = np.unique(np.concatenate([rows_used(task) for task in tasks.values()]))
+    if settings.skip_corrupt:
+        bad = dict(check_images(features.source, rows.tolist()))
+        for message in bad.values():
+            reporter.say(f"skipped: {message.split(';')[0]}")
+        tasks = {seed: _cleaned(task, set(bad)) for seed, task in tasks.items()}
+        rows = np.array([row for row in rows if int(row) not in bad])
+    with reporter.task(f"{features.source.name}: features of {len(rows)} images") as progress:
+        features.encode_missing(rows, progress)
+    return tasks
+
+
+def _cleaned(task: Task, bad: set[int]) -> Task:
+    cleaned = replace(
+        task,
+        shots=_without(task.shots, bad),
+        base_test=_without(task.base_test, bad),
+        novel_test=_without(task.novel_test, bad),
+    )
+    if len(np.unique(cleaned.shots.labels)) < len(task.base):
+        raise InputError("after leaving out corrupt images a base class has no training image; replace some of them")
+    return cleaned
+
+
+def bench_base_to_novel(
+    features: AbstractFrozenFeatures, methods: Sequence[Method], settings: Settings, reporter: Reporter
+) -> list[dict[str, Any]]:
+    """Every method on every seed; finished runs found in `settings.out` are read, not repeated.
+
+    Args:
+        features: of the data set.
+        methods: what to run.
+        settings: shots, seeds, where results go.
+        reporter: receives progress and remarks.
+
+    Returns:
+        One record a run, method by method.
+    """
+    fixed = {
+        "protocol": "base-to-novel",
+        "hyperadapt": __version__,
+        "dataset": features.source.name,
+        "data_fingerprint": features.source.fingerprint,
+        "backbone": features.backbone_name,
+        "backbone_fingerprint": features.backbone.fingerprint if isinstance(features, TowerFeatures) else None,
+        "views": features.views + 1 if isinstance(features, TowerFeatures) else 1,
+        "shots": settings.shots,
+        "skip_corrupt": settings.skip_corrupt,
+    }
+    tasks = _tasks(features, settings, reporter)
+    records, kept = [], 0
+    for method in methods:
+        for seed in settings.seeds:
+            decided = {**fixed, "seed": seed, "method": method.to_dict()}
+            path = settings.out / f"{features.source.name}--{method.name}--{settings.shots}shot--seed{seed}--{identity(decided)}.json"
+            if path.is_file():
+                kept += 1
+                records.append(read_json(path))
+                continue
+            with reporter.task(f"{method.name}, seed {seed}") as progress:
+                outcome = run_base_to_novel(method, features, tasks[seed], seed, progress)
+            records.append(_record(decided, method, outcome, tasks[seed], features))
+            write_json(path, records[-1])
+    if kept:
+        reporter.say(f"{kept} of {len(records)} runs were found finished in {settings.out} and were not repeated")
+    return records
+
+
+def _record(decided: dict[str, Any], method: Method, outcome: Outcome, task: Task, features: AbstractFrozenFeatures) -> dict[str, Any]:
+    """The content of a result file."""
+    return {
+        **decided,
+        "class_names": {half: [features.source.class_names[i] for i in labels] for half, labels in (("base", task.base), ("novel", task.novel))},
+        "training_images": len(task.shots),
+        "counts": {
+            "base": {"correct": outcome.base.correct, "total": outcome.base.total},
+            "novel": {"correct": outcome.novel.correct, "total": outcome.novel.total},
+        },
+        "flags": {"knows_split": method.knows_split, "novel_scored_by": method.novel, "sees_unlabelled_or_novel_data": False},
+        "selection": "fixed settings; the last step is scored; no validation or test image is used in training",
+        "trained_parameters": outcome.parameters,
+        "history": outcome.history,
+        "seconds": {"train": round(outcome.train_seconds, 3), "test": round(outcome.test_seconds, 3)},
+        "peak_memory_mib": round(peak_memory_mib(), 1),
+        "device": str(features.classes.weights.device),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+    }

@@ -1,0 +1,140 @@
+"""A method is an adapter, a head and how they are trained, each with its settings: data, not a class."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hyperadapt.config import from_dict, read_yaml, to_dict
+from hyperadapt.errors import InputError
+from hyperadapt.registry import Component, Kind, component, components
+from hyperadapt.training_config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Part:
+    """One component with its settings.
+
+    Attributes:
+        type: registered name.
+        settings: an instance of the component's configuration class.
+    """
+
+    type: str
+    settings: Any
+
+
+@dataclass(frozen=True)
+class Method:
+    """What the protocols run.
+
+    Attributes:
+        name: as shown in tables.
+        adapter, head: the components.
+        training: None where nothing is trained.
+        summary: one line for listings.
+    """
+
+    name: str
+    adapter: Part
+    head: Part
+    training: TrainingConfig | None
+    summary: str
+
+    @property
+    def components(self) -> tuple[Component, Component]:
+        """The registered adapter and head."""
+        return component(self.adapter.type, "adapter"), component(self.head.type, "head")
+
+    @property
+    def knows_split(self) -> bool:
+        """Whether inference differs between known and new classes."""
+        return any(part.knows_split for part in self.components)
+
+    @property
+    def novel(self) -> str:
+        """How classes without training images are scored."""
+        adapter, head = self.components
+        return head.novel if head.knows_split else adapter.novel
+
+    @property
+    def source(self) -> str:
+        """Papers behind the method."""
+        adapter, head = self.components
+        return head.source if adapter.name == PLAIN_ADAPTER and head.name != PLAIN_HEAD else adapter.source
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that decides a run, as plain data; `method_from_dict` reads it back."""
+        return {
+            "name": self.name,
+            "summary": self.summary,
+            "adapter": {"type": self.adapter.type, **to_dict(self.adapter.settings)},
+            "head": {"type": self.head.type, **to_dict(self.head.settings)},
+            "training": None if self.training is None else to_dict(self.training),
+        }
+
+
+PLAIN_ADAPTER, PLAIN_HEAD = "zero-shot", "cosine"
+
+
+def _part(kind: Kind, data: Mapping[str, Any] | None, default: str, where: str) -> Part:
+    settings = dict(data or {})
+    known = component(settings.pop("type", default), kind)
+    return Part(known.name, from_dict(known.config, settings, f"{where}.{kind}"))
+
+
+def method_from_dict(data: Mapping[str, Any], where: str = "recipe") -> Method:
+    """A method from plain data (a recipe); anything left out takes the components' defaults.
+
+    Args:
+        data: keys name, summary, adapter, head, training; the last three are mappings, adapter and head with `type`.
+        where: file or key, for errors.
+
+    Raises:
+        InputError: for an unknown component or setting.
+    """
+    if not isinstance(data, Mapping):
+        raise InputError(f"{where} needs a mapping with name, adapter, head and training, got {data!r}")
+    unknown = sorted(set(data) - {"name", "summary", "adapter", "head", "training"})
+    if unknown or "name" not in data:
+        raise InputError(f"{where}: " + (f"unknown key {unknown[0]!r}" if unknown else "the key 'name' is missing"))
+    adapter = _part("adapter", data.get("adapter"), PLAIN_ADAPTER, where)
+    head = _part("head", data.get("head"), PLAIN_HEAD, where)
+    default = component(head.type).training or component(adapter.type).training
+    training = data.get("training")
+    if training is not None:
+        training = from_dict(TrainingConfig, {**(to_dict(default) if default else {}), **training}, f"{where}.training")
+    elif "training" not in data:
+        training = default
+    return Method(str(data["name"]), adapter, head, training, str(data.get("summary", "")))
+
+
+def named_methods() -> dict[str, Method]:
+    """All methods known by name: one for each component beyond the plain ones, and the shipped recipes."""
+    methods = {}
+    for known in components().values():
+        if known.name == PLAIN_HEAD:
+            continue
+        methods[known.name] = method_from_dict({"name": known.name, "summary": known.summary, known.kind: {"type": known.name}})
+    for file in sorted(resources.files("hyperadapt.recipes").iterdir(), key=lambda entry: entry.name):
+        if file.name.endswith(".yaml"):
+            method = method_from_dict(yaml.safe_load(file.read_text(encoding="utf-8")), file.name)
+            methods[method.name] = method
+    return methods
+
+
+def load_method(name: str) -> Method:
+    """A method by name, or from a recipe file (a path that ends in .yaml or .yml).
+
+    Raises:
+        InputError: listing the known methods.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return method_from_dict(read_yaml(Path(name)), name)
+    methods = named_methods()
+    if name not in methods:
+        raise InputError(f"unknown method {name!r}; known: {', '.join(methods)}; or a recipe file (.yaml)")
+    return methods[name]

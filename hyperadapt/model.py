@@ -1,0 +1,67 @@
+"""An adapter and a head on frozen features: the thing that is trained, saved and asked for logits."""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from hyperadapt.adapters.base import AbstractAdapter, BuildContext
+from hyperadapt.backbone import ImageFeatures
+from hyperadapt.heads.base import AbstractHead
+from hyperadapt.methods import Method
+from hyperadapt.registry import component
+from hyperadapt.text import ClassText
+
+
+class FewShotModel(nn.Module):
+    """Adapter, then head. It holds only what a method trains; towers and frozen features stay outside.
+
+    Args:
+        adapter: features to features.
+        head: features to logits.
+    """
+
+    def __init__(self, adapter: AbstractAdapter, head: AbstractHead) -> None:
+        super().__init__()
+        self.adapter = adapter
+        self.head = head
+
+    @torch.no_grad()
+    def scores(self, images: Iterable[ImageFeatures], classes: ClassText) -> Iterator[Float[Tensor, "b k"]]:
+        """Logits of batches of images for a list of classes, in evaluation mode.
+
+        Args:
+            images: batches of frozen features.
+            classes: any class list, known or new.
+        """
+        self.eval()
+        adapted = self.adapter.adapt_classes(classes)
+        encoded = self.head.encode_classes(adapted)
+        for batch in images:
+            yield self.head.logits(self.adapter.adapt_images(batch, adapted), encoded)
+
+    @property
+    def pools_parts(self) -> bool:
+        """Whether the model pools position-wise features where images have them."""
+        return self.head.pools_parts
+
+    @property
+    def trainable(self) -> list[nn.Parameter]:
+        """Parameters that training changes."""
+        return [p for p in self.parameters() if p.requires_grad]
+
+
+def build_model(method: Method, context: BuildContext, seed: int) -> FewShotModel:
+    """The untrained model of a method; equal seeds give equal initial weights.
+
+    Args:
+        method: names adapter and head with their settings.
+        context: frozen facts of the training classes.
+        seed: of every initial value.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        adapter = component(method.adapter.type, "adapter").module(method.adapter.settings, context)
+        head = component(method.head.type, "head").module(method.head.settings, context)
+    return FewShotModel(adapter, head).to(context.classes.weights.device)

@@ -1,0 +1,121 @@
+"""Base-to-novel generalisation by CoOp's rules.
+
+The first half of the labels (rounded up) is base. Training sees the shots of the base classes alone; base test images
+are scored among the base names, novel test images among the novel names. Source: Zhou et al. 2022, arXiv 2203.05557,
+section 4.1, and the protocol of its public code.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from hyperadapt.adapters.base import BuildContext
+from hyperadapt.data import Draw, Part, base_and_novel
+from hyperadapt.errors import InputError
+from hyperadapt.evaluation import Counts, count_correct
+from hyperadapt.features import AbstractFrozenFeatures
+from hyperadapt.methods import Method
+from hyperadapt.model import FewShotModel, build_model
+from hyperadapt.training import TrainingSet, train
+
+
+@dataclass(frozen=True)
+class Task:
+    """One draw cut into what may be trained on and what is scored.
+
+    Attributes:
+        base, novel: labels of the two halves, ascending.
+        shots: training rows of the base classes, labels 0 .. len(base) - 1.
+        base_test, novel_test: test rows of each half, labels relative to that half.
+    """
+
+    base: tuple[int, ...]
+    novel: tuple[int, ...]
+    shots: Part
+    base_test: Part
+    novel_test: Part
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one method did on one task.
+
+    Attributes:
+        base, novel: counts of each half.
+        history: mean loss terms over ten stretches of training; empty when nothing was trained.
+        parameters: number of trained values.
+        train_seconds, test_seconds: wall time.
+    """
+
+    base: Counts
+    novel: Counts
+    history: list[dict[str, float]]
+    parameters: int
+    train_seconds: float
+    test_seconds: float
+
+
+def base_to_novel_task(draw: Draw, class_count: int) -> Task:
+    """Cut a few-shot draw into base training shots and two test halves.
+
+    Args:
+        draw: over all classes.
+        class_count: number of classes of the data set.
+
+    Raises:
+        InputError: when a half has no test image.
+    """
+    base, novel = base_and_novel(draw.train.labels.tolist(), class_count)
+    task = Task(base, novel, draw.train.restrict(base), draw.test.restrict(base), draw.test.restrict(novel))
+    for name, part in (("base", task.base_test), ("novel", task.novel_test)):
+        if len(part) == 0:
+            raise InputError(f"the {name} half has no test image; add images or ask for fewer shots")
+    return task
+
+
+def fit_base(
+    method: Method, features: AbstractFrozenFeatures, shots: Part, base: tuple[int, ...], seed: int, progress: Callable[[int, int], None]
+) -> tuple[FewShotModel, list[dict[str, float]]]:
+    """Train a method on the shots of the base classes; no other row and no other class is at hand here."""
+    classes = features.classes.select(base)
+    context = BuildContext(classes, features.embed_dim, features.part_width, features.logit_scale)
+    model = build_model(method, context, seed)
+    if method.training is None:
+        return model, []
+    views = features.training_views(shots.rows, seed, model.pools_parts)
+    labels = torch.from_numpy(shots.labels).to(views.pooled.device)
+    return model, train(model, TrainingSet(views, labels, classes), method.training, seed, progress)
+
+
+def run_base_to_novel(
+    method: Method,
+    features: AbstractFrozenFeatures,
+    task: Task,
+    seed: int,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Outcome:
+    """Train on base shots, then score both halves with the same weights.
+
+    Args:
+        method: what to train.
+        features: of the task's data set.
+        task: the cut draw.
+        seed: of initial values, batches and augmentations.
+        progress: called with (training steps done, steps in all).
+    """
+    start = time.perf_counter()
+    model, history = fit_base(method, features, task.shots, task.base, seed, progress)
+    trained = time.perf_counter()
+    base = count_correct(model, features, task.base_test, features.classes.select(task.base), model.pools_parts)
+    novel = count_correct(model, features, task.novel_test, features.classes.select(task.novel), model.pools_parts)
+    done = time.perf_counter()
+    size = sum(parameter.numel() for parameter in model.trainable)
+    return Outcome(base, novel, history, size, trained - start, done - trained)
+
+
+def rows_used(task: Task) -> np.ndarray:
+    """Every pool row that the task reads."""
+    return np.concatenate([task.shots.rows, task.base_test.rows, task.novel_test.rows])

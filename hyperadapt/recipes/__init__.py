@@ -1,0 +1,1 @@
+"""Named methods beyond one component with its defaults: one YAML file each."""

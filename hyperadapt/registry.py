@@ -1,0 +1,89 @@
+"""Adapters and heads by name: one decorator registers a component, its settings and how it is trained."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal, TypeVar
+
+from hyperadapt.errors import InputError
+from hyperadapt.training_config import TrainingConfig
+
+M = TypeVar("M", bound=type)
+Kind = Literal["adapter", "head"]
+
+
+@dataclass(frozen=True)
+class Component:
+    """A registered adapter or head.
+
+    Attributes:
+        name: as written in recipes and on the command line.
+        kind: "adapter" maps features to features, "head" maps features to logits.
+        config: the frozen dataclass of its settings.
+        module: the class; built as `module(config, context)`.
+        summary: one line for listings.
+        source: paper and arXiv number.
+        training: default training of the method that this component alone makes; None when nothing is trained.
+        novel: how classes without training images are scored.
+        knows_split: True when inference differs between known and unseen classes, so that the caller must know which
+            classes a test set holds.
+    """
+
+    name: str
+    kind: Kind
+    config: type
+    module: type
+    summary: str
+    source: str
+    training: TrainingConfig | None
+    novel: str
+    knows_split: bool
+
+
+_COMPONENTS: dict[str, Component] = {}
+
+
+def register(
+    name: str,
+    kind: Kind,
+    config: type,
+    *,
+    summary: str,
+    source: str,
+    training: TrainingConfig | None = None,
+    novel: str = "same weights, new names",
+    knows_split: bool = False,
+) -> Callable[[M], M]:
+    """Class decorator that makes an adapter or head known under `name`; a name taken twice is refused."""
+
+    def decorate(module: M) -> M:
+        if name in _COMPONENTS:
+            raise ValueError(f"the component name {name!r} is taken by {_COMPONENTS[name].module.__qualname__}")
+        _COMPONENTS[name] = Component(name, kind, config, module, summary, source, training, novel, knows_split)
+        return module
+
+    return decorate
+
+
+@cache
+def components() -> dict[str, Component]:
+    """All components, by name; importing the packages of adapters and heads fills the registry."""
+    for package_name in ("hyperadapt.adapters", "hyperadapt.heads"):
+        package = importlib.import_module(package_name)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{package_name}.{module.name}")
+    return dict(sorted(_COMPONENTS.items()))
+
+
+def component(name: str, kind: Kind | None = None) -> Component:
+    """One component by name.
+
+    Raises:
+        InputError: listing the known names.
+    """
+    known = {n: c for n, c in components().items() if kind is None or c.kind == kind}
+    if name not in known:
+        raise InputError(f"unknown {kind or 'method'} {name!r}; known: {', '.join(known)}")
+    return known[name]
