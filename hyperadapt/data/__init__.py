@@ -56,11 +56,11 @@ def load_source(
         raise InputError(f"give exactly one of features, data and world, got {', '.join(given) or 'none'}")
     if features is not None:
         return FeatureSource(features)
-    if data is not None:
-        return _load_images(Path(data))
-    from hyperadapt.data.world import load_world
+    if world is not None:
+        from hyperadapt.data.world import load_world
 
-    return load_world(world)
+        return load_world(world)
+    return _load_images(Path(str(data)))
 
 
 def _load_images(data: Path) -> AbstractSource:

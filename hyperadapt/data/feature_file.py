@@ -67,10 +67,10 @@ def read_arrays(folder: Path) -> dict[str, np.ndarray]:
     """
     file = _required_file(folder, "features.npz")
     try:
-        archive = np.load(file, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("it is a single array")
-        with archive:
+        with file.open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("it is a single array")
             return {name: archive[name] for name in archive.files}
     except Exception as error:  # damaged archives raise errors of zip, zlib, the array header parser and more
         raise InputError(
