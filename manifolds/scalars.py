@@ -302,11 +302,7 @@ class _AsinhRatio(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         (grad,) = grads
-        (w,) = ctx.saved_tensors
-        small = w < SERIES_BELOW
-        near, far = torch.where(small, w, 0.0), torch.where(small, 1.0, w)
-        slope = ((1 + far).rsqrt() - asinh_ratio(far)) / (2 * far)
-        return grad * torch.where(small, _series(near, _slope(_ASINH)), slope)
+        return grad * asinh_ratio_slope(ctx.saved_tensors[0])
 
 
 class _TanhRatio(Function):
@@ -342,6 +338,14 @@ def sech_square(w: Tensor) -> Tensor:
 def asinh_ratio(w: Tensor) -> Tensor:
     """``asinh(√w)/√w`` for ``w >= 0``: 1 at 0, decreasing."""
     return _AsinhRatio.apply(w)  # pyright: ignore[reportReturnType]
+
+
+def asinh_ratio_slope(w: Tensor) -> Tensor:
+    """Derivative of ``asinh_ratio``."""
+    small = w < SERIES_BELOW
+    near, far = torch.where(small, w, 0.0), torch.where(small, 1.0, w)
+    slope = ((1 + far).rsqrt() - asinh_ratio(far)) / (2 * far)
+    return torch.where(small, _series(near, _slope(_ASINH)), slope)
 
 
 def tanh_ratio(w: Tensor) -> Tensor:
