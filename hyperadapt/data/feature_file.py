@@ -9,7 +9,7 @@ from jaxtyping import Float, Float32, Int, Int64
 
 from hyperadapt.errors import InputError
 
-_ROWS_AT_A_TIME = 16_384
+_ROWS_AT_A_TIME = 512
 _LARGEST_SETTING = 1e9
 
 

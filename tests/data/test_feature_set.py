@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperadapt.data import FeatureSource, permutation_draw
+from hyperadapt.data.feature_file import unit_rows
 from hyperadapt.errors import InputError
 
 SHOT_SETS = {"fgvc-aircraft-ViT-B-32": (3333, 3333), "caltech101-67-ViT-B-32": (1901, 268)}
@@ -69,6 +70,12 @@ def test_validation_takes_the_first_rows_of_each_class(feature_folder):
     labels = np.array([0, 0, 0, 1, 2, 1, 1, 2, 0], dtype=np.int16)
     source = FeatureSource(feature_folder("shots", arrays={"val_y": labels}))
     assert (source.draw(2, 1).val.rows - 36).tolist() == [0, 1, 3, 4, 5, 7]
+
+
+def test_an_empty_validation_part_is_allowed(feature_folder):
+    empty = {"val_x": np.ones((0, 8), dtype=np.float16), "val_y": np.ones(0, dtype=np.int16)}
+    draw = FeatureSource(feature_folder("shots", arrays=empty)).draw(2, 1)
+    assert (len(draw.val), draw.test.rows[0]) == (0, 36)
 
 
 def test_given_shots_with_a_small_class_are_said(feature_folder):
@@ -183,6 +190,10 @@ def test_arrays_at_odds_are_refused(feature_folder, refuses, arrays, fragments):
     refuses(lambda: FeatureSource(feature_folder(arrays=arrays)), *fragments)
 
 
+def test_a_bad_row_far_down_a_large_array_is_found(refuses):
+    refuses(lambda: unit_rows(bad_row((2000, 2), 1900, np.nan), "images"), "images: row 1900 ")
+
+
 @pytest.mark.parametrize(
     ("arrays", "fragments"),
     [
@@ -250,6 +261,8 @@ def test_broken_archives_are_refused(feature_folder, refuses):
     for broken in (b"", b"text", content[:500], content[:-30], single.getvalue(), pickled.getvalue()):
         file.write_bytes(broken)
         refuses(lambda: FeatureSource(root), "cannot read", "features.npz", "npz file of plain arrays")
+    file.write_bytes(single.getvalue())
+    refuses(lambda: FeatureSource(root), "a single array")
     file.write_bytes(other.getvalue())
     refuses(lambda: FeatureSource(root), "features.npz")
 
