@@ -1,5 +1,6 @@
 """What a manifold of this package is: a module with these operations, each tied to a law that ``testing`` checks."""
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -7,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from manifolds import scalars
-from manifolds.mappings import Points, Tangents, Values
+from manifolds.mappings import Points, Tangents, Values, radius_limit
 from manifolds.pairwise import Matrix
 
 
@@ -22,6 +23,7 @@ class AbstractManifold(nn.Module, ABC):
     name: str = "manifold"
     ndim: int = 1
     reversible: bool = False
+    features_offset: int = 0
 
     @property
     @abstractmethod
@@ -35,6 +37,10 @@ class AbstractManifold(nn.Module, ABC):
     @abstractmethod
     def tangent0(self, features: Float[Tensor, "*batch features"]) -> Tangents:
         """Features of R^n as tangent vectors at the origin. Law: ``dist0(expmap0(tangent0(u))) = 2|u|``."""
+
+    def features0(self, v: Tangents) -> Float[Tensor, "*batch features"]:
+        """Inverse of ``tangent0``."""
+        return v
 
     @abstractmethod
     def projx(self, x: Points) -> Points:
@@ -103,6 +109,11 @@ class AbstractManifold(nn.Module, ABC):
     @abstractmethod
     def geodesic(self, t: float | Tensor, x: Points, y: Points) -> Points:
         """Point at time ``t`` between ``x`` and ``y``. Law: its distance from ``x`` is ``t dist(x, y)``."""
+
+    def max_radius(self, dtype: torch.dtype) -> float:
+        """Distance from the origin up to which points are kept in ``dtype``; infinite in flat space."""
+        c = float(self.curvature.detach().max())
+        return 2.0 * math.atanh(radius_limit(dtype)) / c**0.5 if c > 0 else math.inf
 
     def random_normal(
         self,

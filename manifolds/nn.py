@@ -1,4 +1,4 @@
-"""Layers: from features into a manifold."""
+"""Layers: from features into a manifold, from points to logits, from points to points."""
 
 import math
 
@@ -8,6 +8,10 @@ from torch import Tensor, nn
 
 from manifolds import scalars
 from manifolds.base import AbstractManifold
+from manifolds.euclidean import Euclidean
+from manifolds.mappings import Points, inside, margin_of
+from manifolds.poincare import PoincareBall
+from manifolds.scalars import Curvature, asinh_ratio, sinh_ratio, square
 
 
 class ToBall(nn.Module):
@@ -75,3 +79,104 @@ class ToBall(nn.Module):
     def extra_repr(self) -> str:
         """Scale and clip radius."""
         return f"scale={self.scale.item():.4g}, clip_radius={self.clip_radius}"
+
+
+def _plane_distance(x: Tensor, z: Tensor, r: Tensor, c: Curvature) -> Tensor:
+    """Signed distances of ``x`` from the planes, wide; ``c = 0`` gives the flat limit."""
+    wide = scalars.wide_dtype(x)
+    normal, offset = z.to(wide), r.to(wide)
+    size = scalars.root(normal.square().sum(-1, keepdim=True))
+    normal = normal / torch.where(size > 0, size, 1.0)
+    a = margin_of(c * square(x), x.dtype)
+    lean = x.to(wide) @ normal.mT
+    root_c = c**0.5
+    shift = 2.0 * offset * sinh_ratio(4.0 * c * offset.square())
+    k = (2.0 * lean * torch.cosh(2.0 * root_c * offset) - (2.0 - a) * shift) / a
+    return k * asinh_ratio(c * k.square())
+
+
+def hyperplane_distance(
+    x: Points, z: Float[Tensor, "planes dim"], r: Float[Tensor, " planes"], c: Curvature = 1.0
+) -> Float[Tensor, "*batch planes"]:
+    """Signed distance from the geodesic hyperplanes with normal ``z`` through ``expmap0(r z/|z|)``.
+
+    The product with the normals runs in float64, so a point close to a plane keeps its digits.
+
+    Args:
+        x: points, shape (*, dim).
+        z: normals, shape (planes, dim); their length does not matter.
+        r: offsets of the planes, shape (planes,): a plane is at distance ``2|r|`` from the origin.
+        c: curvature, a float or 0-dim.
+
+    Returns:
+        Distances, positive on the side of ``z``, shape (*, planes).
+
+    Example:
+        >>> hyperplane_distance(torch.tensor([0.5, 0.0]), torch.eye(2), torch.zeros(2))
+        tensor([1.0986, 0.0000])
+    """
+    x, z = scalars.as_vectors(x, z, names="hyperplane_distance")
+    c = scalars.as_curvature(c, x, "hyperplane_distance")
+    return _plane_distance(x, z, r, c).to(x.dtype)
+
+
+class HyperplaneLogits(nn.Module):
+    """Multinomial logistic regression by distances to hyperplanes: ``2|z_k| d(x, H_k)`` (HNN++, Shimizu 2021, eq. 6).
+
+    Args:
+        manifold: ``PoincareBall``, or ``Euclidean`` for its limit ``4(⟨z, x⟩ - r|z|)``.
+        in_features: dimension of the points.
+        classes: number of planes.
+
+    Example:
+        >>> HyperplaneLogits(PoincareBall(), 2, 5)(torch.zeros(3, 2)).shape
+        torch.Size([3, 5])
+    """
+
+    def __init__(self, manifold: PoincareBall | Euclidean, in_features: int, classes: int) -> None:
+        super().__init__()
+        self.manifold = manifold
+        self.z = nn.Parameter(torch.randn(classes, in_features) * in_features**-0.5)
+        self.r = nn.Parameter(torch.zeros(classes))
+
+    def forward(self, x: Points) -> Float[Tensor, "*batch classes"]:
+        """Logits, shape (*, classes), float32 or wider."""
+        return self.wide(x).to(torch.promote_types(x.dtype, torch.float32))
+
+    def wide(self, x: Points) -> Float[Tensor, "*batch classes"]:
+        """The logits in float64."""
+        x, z = scalars.as_vectors(x, self.z, names=type(self).__name__)
+        size = torch.linalg.vector_norm(z, dim=-1).to(scalars.wide_dtype(x))
+        return 2.0 * size * _plane_distance(x, z, self.r, self.manifold.curvature)
+
+
+class PoincareLinear(nn.Module):
+    """Fully connected layer of the ball: output coordinate ``k`` is at distance ``v_k(x)`` from its axis plane.
+
+    ``v`` are the logits of ``HyperplaneLogits``, ``w_k = sinh(√c v_k)/√c``, ``y = w/(1 + √(1 + c|w|²))`` (HNN++, eq.
+    7). With ``Euclidean`` it is the affine map that this tends to.
+
+    Args:
+        manifold: ``PoincareBall`` or ``Euclidean``.
+        in_features: dimension of the points that come in.
+        out_features: dimension of the points that go out.
+
+    Example:
+        >>> PoincareLinear(PoincareBall(), 4, 2)(torch.zeros(3, 4)).shape
+        torch.Size([3, 2])
+    """
+
+    def __init__(self, manifold: PoincareBall | Euclidean, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.manifold = manifold
+        self.planes = HyperplaneLogits(manifold, in_features, out_features)
+        nn.init.normal_(self.planes.z, std=(2.0 * in_features * out_features) ** -0.5)
+
+    def forward(self, x: Points) -> Points:
+        """Points, shape (*, out_features), float32 or wider, inside the limit of ``projx``."""
+        c = self.manifold.curvature
+        v = self.planes.wide(x)
+        w = v * sinh_ratio(c * v.square())
+        shrink = 1.0 / (1.0 + (1.0 + c * square(w)).sqrt())
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        return scalars.scale(inside(shrink, c * square(w) * shrink.square(), dtype), w).to(dtype)

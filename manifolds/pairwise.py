@@ -186,23 +186,33 @@ def pairwise_dist(x: Points, y: Points | None = None, c: Curvature = 1.0) -> Mat
         >>> pairwise_dist(torch.zeros(2, 3), torch.zeros(4, 3)).shape
         torch.Size([2, 4])
     """
+    c = _matrix_curvature(x, c)
+    return _ArcLength.apply(pairwise_root(x, y, c), c)  # pyright: ignore[reportReturnType]
+
+
+def pairwise_root(x: Points, y: Points | None, c: Curvature) -> Matrix:
+    """``√(δ/(ab))`` for all pairs of rows: ``sinh(√c d/2)/√c``, and half the distance where ``c`` is the float zero."""
     same = y is None or y is x
     x, y = _matrices(x, y)
+    if isinstance(c, Tensor) or c > 0.0:
+        c = _matrix_curvature(x, c)
+    else:
+        c = torch.zeros((), dtype=scalars.wide_dtype(x), device=x.device)
+    return _PairRoot.apply(x, y, c, same)  # pyright: ignore[reportReturnType]
+
+
+def _matrix_curvature(x: Tensor, c: Curvature) -> Tensor:
     c = scalars.as_curvature(c, x, "pairwise_dist")
     if not isinstance(c, Tensor):
-        c = torch.full((), c, dtype=scalars.wide_dtype(x), device=x.device)
+        return torch.full((), c, dtype=scalars.wide_dtype(x), device=x.device)
     if c.ndim and c.shape[-2:] != (1, 1):
         raise ValueError(f"pairwise_dist needs c 0-dim or ending in two axes of one, got shape {tuple(c.shape)}")
-    c = c.to(x.device)
-    return _ArcLength.apply(_PairRoot.apply(x, y, c, same), c)  # pyright: ignore[reportReturnType]
+    return c.to(x.device)
 
 
 def pairwise_flat(x: Points, y: Points | None = None) -> Matrix:
     """The limit of ``pairwise_dist`` for ``c -> 0``: ``2|x - y|`` for all pairs of rows."""
-    same = y is None or y is x
-    x, y = _matrices(x, y)
-    flat = torch.zeros((), dtype=scalars.wide_dtype(x), device=x.device)
-    return 2.0 * _PairRoot.apply(x, y, flat, same)  # pyright: ignore[reportOperatorIssue]
+    return 2.0 * pairwise_root(x, y, 0.0)
 
 
 def _matrices(x: Tensor, y: Tensor | None) -> list[Tensor]:

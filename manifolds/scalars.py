@@ -248,7 +248,8 @@ def root(w: Rows) -> Rows:
     return torch.where(positive, torch.where(positive, w, 1.0).sqrt(), 0.0)
 
 
-def _series(w: Tensor, coefficients: list[float]) -> Tensor:
+def polynomial(w: Tensor, coefficients: list[float]) -> Tensor:
+    """Horner's rule, lowest order first."""
     value = torch.full_like(w, coefficients[-1])
     for coefficient in reversed(coefficients[:-1]):
         value = value * w + coefficient
@@ -324,7 +325,7 @@ class _TanhRatio(Function):
         small = w < SERIES_BELOW
         near, far = torch.where(small, w, 0.0), torch.where(small, 1.0, w)
         slope = (sech_square(far) - tanh_ratio(far)) / (2 * far)
-        return grad * torch.where(small, _series(near, _slope(_TANH)), slope)
+        return grad * torch.where(small, polynomial(near, _slope(_TANH)), slope)
 
 
 def sech_square(w: Tensor) -> Tensor:
@@ -345,9 +346,16 @@ def asinh_ratio_slope(w: Tensor) -> Tensor:
     small = w < SERIES_BELOW
     near, far = torch.where(small, w, 0.0), torch.where(small, 1.0, w)
     slope = ((1 + far).rsqrt() - asinh_ratio(far)) / (2 * far)
-    return torch.where(small, _series(near, _slope(_ASINH)), slope)
+    return torch.where(small, polynomial(near, _slope(_ASINH)), slope)
 
 
 def tanh_ratio(w: Tensor) -> Tensor:
     """``tanh(√w)/√w`` for ``w >= 0``: 1 at 0, decreasing."""
     return _TanhRatio.apply(w)  # pyright: ignore[reportReturnType]
+
+
+def sinh_ratio(w: Tensor) -> Tensor:
+    """``sinh(√w)/√w`` for ``w >= 0``, held at its value for ``√w = 300`` beyond that."""
+    small = w < SERIES_BELOW
+    near, r = torch.where(small, w, 0.0), torch.where(small, 1.0, w.clamp(max=9e4)).sqrt()
+    return torch.where(small, polynomial(near, [1.0, 1 / 6, 1 / 120, 1 / 5040, 1 / 362880, 1 / 39916800]), r.sinh() / r)
