@@ -14,23 +14,47 @@ MAIN_METHODS = ("zero-shot", "clip-adapter", "lathadapter", "xrvlm")
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line; building it imports neither torch nor the methods."""
-    top = argparse.ArgumentParser(prog="hyperadapt", description="Few-shot adaptation of a frozen CLIP to fine-grained classes, known and new.")
+    top = argparse.ArgumentParser(
+        prog="hyperadapt", description="Few-shot adaptation of a frozen CLIP to fine-grained classes, known and new."
+    )
     top.add_argument("--version", action="version", version=f"hyperadapt {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    demo = commands.add_parser("demo", help="the main job on embedded data: base-to-novel on drawn birds with the embedded CLIP")
+    demo = commands.add_parser(
+        "demo", help="the main job on embedded data: base-to-novel on drawn birds with the embedded CLIP"
+    )
     _add_run_options(demo, out=Path("out/demo"))
 
     bench = commands.add_parser("bench", help="run a protocol on your data, stored features or an embedded world")
     protocols = bench.add_subparsers(dest="protocol", required=True, metavar="PROTOCOL")
-    b2n = protocols.add_parser("base-to-novel", help="train on shots of half of the classes, score both halves (CoOp's rules)")
+    b2n = protocols.add_parser(
+        "base-to-novel", help="train on shots of half of the classes, score both halves (CoOp's rules)"
+    )
     source = b2n.add_mutually_exclusive_group(required=True)
     source.add_argument("--features", metavar="DIR", type=Path, help="a feature set: features.npz and meta.json")
-    source.add_argument("--data", metavar="DIR", type=Path, help="images: one folder a class, or CoOp's layout with split_zhou_*.json")
-    source.add_argument("--world", metavar="NAME", help="an embedded data set: birds, fish, flowers, vehicles, patterns, or birds-sketch etc.")
-    b2n.add_argument("--backbone", default="tiny", metavar="NAME", help="tiny, NAME:TAG or NAME:/path of open_clip, hf-hub:..., local-dir:... (default tiny)")
-    b2n.add_argument("--template", action="append", metavar="TEXT", help="prompt template with {} for the class name; may be repeated (images only)")
-    b2n.add_argument("--views", type=int, default=3, help="augmented views of each training image, beside the plain one (default 3)")
+    source.add_argument(
+        "--data", metavar="DIR", type=Path, help="images: one folder a class, or CoOp's layout with split_zhou_*.json"
+    )
+    source.add_argument(
+        "--world",
+        metavar="NAME",
+        help="an embedded data set: birds, fish, flowers, vehicles, patterns, or birds-sketch etc.",
+    )
+    b2n.add_argument(
+        "--backbone",
+        default="tiny",
+        metavar="NAME",
+        help="tiny, NAME:TAG or NAME:/path of open_clip, hf-hub:..., local-dir:... (default tiny)",
+    )
+    b2n.add_argument(
+        "--template",
+        action="append",
+        metavar="TEXT",
+        help="prompt template with {} for the class name; may be repeated (images only)",
+    )
+    b2n.add_argument(
+        "--views", type=int, default=3, help="augmented views of each training image, beside the plain one (default 3)"
+    )
     b2n.add_argument("--skip-corrupt", action="store_true", help="leave out images that cannot be decoded, naming them")
     _add_run_options(b2n, out=None)
 
@@ -40,11 +64,26 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_run_options(command: argparse.ArgumentParser, out: Path | None) -> None:
     """Options that every run shares."""
-    command.add_argument("--methods", nargs="+", default=list(MAIN_METHODS), metavar="METHOD", help=f"names or recipe files (default {' '.join(MAIN_METHODS)})")
+    command.add_argument(
+        "--methods",
+        nargs="+",
+        default=list(MAIN_METHODS),
+        metavar="METHOD",
+        help=f"names or recipe files (default {' '.join(MAIN_METHODS)})",
+    )
     command.add_argument("--shots", type=int, default=16, help="training images a class (default 16)")
-    command.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], metavar="SEED", help="one run each (default 1 2 3)")
+    command.add_argument(
+        "--seeds", type=int, nargs="+", default=[1, 2, 3], metavar="SEED", help="one run each (default 1 2 3)"
+    )
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default auto)")
-    command.add_argument("--out", type=Path, default=out, required=out is None, metavar="DIR", help=f"folder for result files{'' if out is None else f' (default {out})'}")
+    command.add_argument(
+        "--out",
+        type=Path,
+        default=out,
+        required=out is None,
+        metavar="DIR",
+        help=f"folder for result files{'' if out is None else f' (default {out})'}",
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -65,7 +65,7 @@ class Backbone:
     """
 
     name: str
-    model: nn.Module
+    model: Any
     tokenizer: Any
     preprocess: Callable[[Image.Image], Tensor]
     image_size: int
@@ -90,10 +90,19 @@ class Backbone:
         digest = hashlib.sha256()
         for key, value in sorted(self.model.state_dict().items()):
             digest.update(f"{key}{tuple(value.shape)}{value.dtype}".encode())
-            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if value.ndim else repr(value.item()).encode())
+            digest.update(
+                value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+                if value.ndim
+                else repr(value.item()).encode()
+            )
         return digest.hexdigest()
 
-    @torch.inference_mode(False)
+    @cached_property
+    def part_width(self) -> int | None:
+        """Width of the tower features behind attention maps, or None where positions cannot be read."""
+        parts = self.encode_images(torch.zeros(1, 3, self.image_size, self.image_size), with_parts=True).parts
+        return None if parts is None else parts.maps.shape[-1]
+
     @torch.no_grad()
     def encode_images(self, pixels: Float[Tensor, "n 3 h w"], with_parts: bool = False) -> ImageFeatures:
         """Features of preprocessed images; parts only where the tower's positions can be read."""
@@ -133,7 +142,9 @@ def resolve_device(device: str) -> torch.device:
     return resolved
 
 
-def load_backbone(spec: str | nn.Module, *, tokenizer: Any = None, preprocess: Any = None, device: str = "auto") -> Backbone:
+def load_backbone(
+    spec: str | nn.Module, *, tokenizer: Any = None, preprocess: Any = None, device: str = "auto"
+) -> Backbone:
     """A frozen backbone from a name, a checkpoint, or a model that is already built.
 
     Args:
@@ -143,7 +154,8 @@ def load_backbone(spec: str | nn.Module, *, tokenizer: Any = None, preprocess: A
             `"ViT-B-16:/path/to/weights.pt"`, an open_clip name with a local checkpoint;
             `"hf-hub:org/name"` or `"local-dir:/path"`, as open_clip takes them;
             an open_clip model object, which is left as it is.
-        tokenizer, preprocess: with a model object: its tokenizer and its evaluation preprocessing.
+        tokenizer: with a model object: its tokenizer.
+        preprocess: with a model object: its evaluation preprocessing.
         device: "auto", "cpu", "cuda", ...; a model object stays on its own device.
 
     Raises:
@@ -167,14 +179,17 @@ def load_backbone(spec: str | nn.Module, *, tokenizer: Any = None, preprocess: A
 
 def _wrap(model: nn.Module, tokenizer: Any, preprocess: Any) -> Backbone:
     if tokenizer is None or preprocess is None:
-        raise InputError("a model object needs its tokenizer and its preprocessing too: load_backbone(model, tokenizer=..., preprocess=...)")
+        raise InputError(
+            "a model object needs its tokenizer and preprocessing too: "
+            "load_backbone(model, tokenizer=..., preprocess=...)"
+        )
     for needed in ("encode_image", "encode_text", "visual", "logit_scale"):
         if not hasattr(model, needed):
             raise InputError(f"{type(model).__name__} is not an open_clip model: it has no {needed}")
     return _build(type(model).__name__, model, tokenizer, preprocess)
 
 
-def _build(name: str, model: nn.Module, tokenizer: Any, preprocess: Any) -> Backbone:
+def _build(name: str, model: Any, tokenizer: Any, preprocess: Any) -> Backbone:
     size = getattr(model.visual, "image_size", 224)
     side = int(size[0] if isinstance(size, tuple | list) else size)
     return Backbone(name, frozen_view(model), tokenizer, preprocess, side)
@@ -188,10 +203,16 @@ def _open_clip(spec: str, device: torch.device) -> tuple[nn.Module, Any, Any]:
     name, _, weights = (spec, "", "") if schema else spec.partition(":")
     if not schema:
         if open_clip.get_model_config(name) is None:
-            raise InputError(f"unknown backbone {name!r}; use tiny or an open_clip name such as ViT-B-16:openai (open_clip.list_models() lists them)")
+            raise InputError(
+                f"unknown backbone {name!r}; use tiny, or an open_clip name with weights such as ViT-B-16:openai "
+                "(open_clip.list_models() lists the names)"
+            )
         if not weights:
             tags = open_clip.list_pretrained_tags_by_model(name)
-            raise InputError(f"{name} needs weights: {name}:TAG with one of {', '.join(tags) or 'no known tags'}, or {name}:/path/to/checkpoint")
+            raise InputError(
+                f"{name} needs weights: {name}:/path/to/checkpoint, or {name}:TAG with TAG one of "
+                f"{', '.join(tags) or '(none known)'}"
+            )
         name = _with_matching_activation(name, weights)
     try:
         model, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=weights or None, device=device)
@@ -213,11 +234,17 @@ def _with_matching_activation(name: str, weights: str) -> str:
     wanted = _weights_want_quickgelu(base, weights)
     if wanted is None or wanted == named_quick:
         return name
-    right = f"{base}-quickgelu" if wanted else base
+    right, activation = (f"{base}-quickgelu", "QuickGELU") if wanted else (base, "GELU")
     if open_clip.get_model_config(right) is None:
-        warnings.warn(f"the weights {weights!r} want {'QuickGELU' if wanted else 'GELU'}, but open_clip has no {right}; {name} is used", stacklevel=4)
+        warnings.warn(
+            f"the weights {weights!r} were trained with {activation}, but open_clip has no {right}; {name} is used",
+            stacklevel=4,
+        )
         return name
-    warnings.warn(f"the weights {weights!r} were trained with {'QuickGELU' if wanted else 'GELU'}: {right} is used instead of {name}", stacklevel=4)
+    warnings.warn(
+        f"the weights {weights!r} were trained with {activation}: {right} is used instead of {name}",
+        stacklevel=4,
+    )
     return right
 
 

@@ -10,11 +10,15 @@ import numpy as np
 import torch
 
 from hyperadapt import __version__
+from hyperadapt.adapters.base import BuildContext
 from hyperadapt.backbone import load_backbone, resolve_device
+from hyperadapt.config import to_dict
 from hyperadapt.data import AbstractImageSource, AbstractSource, FeatureSource, Part, check_images
 from hyperadapt.errors import InputError
+from hyperadapt.evaluation import Counts, count_correct
 from hyperadapt.features import AbstractFrozenFeatures, StoredFeatures, TowerFeatures
-from hyperadapt.methods import Method
+from hyperadapt.methods import Method, load_method
+from hyperadapt.model import build_model
 from hyperadapt.protocols.base_to_novel import Outcome, Task, base_to_novel_task, rows_used, run_base_to_novel
 from hyperadapt.results import identity, peak_memory_mib, read_json, versions, write_json
 
@@ -61,24 +65,45 @@ def _without(part: Part, bad: set[int]) -> Part:
     return Part(part.rows[keep], part.labels[keep])
 
 
-def _tasks(features: AbstractFrozenFeatures, settings: Settings, reporter: Reporter) -> dict[int, Task]:
-    """The task of each seed, with corrupt images taken out where that was asked for."""
+@dataclass(frozen=True)
+class Prepared:
+    """What a bench call scores, ready: each seed's task, and zero-shot over all classes.
+
+    Attributes:
+        tasks: by seed.
+        zero_shot: counts of zero-shot CLIP over all classes and all rows that it may be scored on.
+    """
+
+    tasks: dict[int, Task]
+    zero_shot: Counts
+
+
+def _prepare(features: AbstractFrozenFeatures, settings: Settings, reporter: Reporter) -> Prepared:
+    """Draw, take out corrupt images where that was asked for, encode every image once, score zero-shot CLIP."""
     source = features.source
     for sentence in source.notices(settings.shots):
         reporter.say(sentence)
-    tasks = {seed: base_to_novel_task(source.draw(settings.shots, seed), len(source.class_names)) for seed in settings.seeds}
-    if not isinstance(features, TowerFeatures):
-        return tasks
-    rows = np.unique(np.concatenate([rows_used(task) for task in tasks.values()]))
-    if settings.skip_corrupt:
-        bad = dict(check_images(features.source, rows.tolist()))
-        for message in bad.values():
-            reporter.say(f"skipped: {message.split(';')[0]}")
-        tasks = {seed: _cleaned(task, set(bad)) for seed, task in tasks.items()}
-        rows = np.array([row for row in rows if int(row) not in bad])
-    with reporter.task(f"{features.source.name}: features of {len(rows)} images") as progress:
-        features.encode_missing(rows, progress)
-    return tasks
+    tasks = {
+        seed: base_to_novel_task(source.draw(settings.shots, seed), len(source.class_names)) for seed in settings.seeds
+    }
+    part = source.zero_shot_part()
+    if isinstance(features, TowerFeatures):
+        rows = np.unique(np.concatenate([part.rows, *(rows_used(task) for task in tasks.values())]))
+        if settings.skip_corrupt:
+            bad = dict(check_images(features.images, rows.tolist()))
+            for message in bad.values():
+                reporter.say(f"skipped: {message.split(';')[0]}")
+            tasks = {seed: _cleaned(task, set(bad)) for seed, task in tasks.items()}
+            part = _without(part, set(bad))
+            rows = np.array([row for row in rows if int(row) not in bad])
+        with reporter.task(f"{source.name}: features of {len(rows)} images") as progress:
+            features.encode_missing(rows, progress)
+    return Prepared(tasks, _zero_shot(features, part))
+
+
+def _zero_shot(features: AbstractFrozenFeatures, part: Part) -> Counts:
+    context = BuildContext(features.classes, features.embed_dim, features.part_width, features.logit_scale)
+    return count_correct(build_model(load_method("zero-shot"), context, seed=0), features, part, features.classes)
 
 
 def _cleaned(task: Task, bad: set[int]) -> Task:
@@ -112,42 +137,54 @@ def bench_base_to_novel(
         "hyperadapt": __version__,
         "dataset": features.source.name,
         "data_fingerprint": features.source.fingerprint,
+        "templates": list(features.images.templates) if isinstance(features, TowerFeatures) else None,
         "backbone": features.backbone_name,
         "backbone_fingerprint": features.backbone.fingerprint if isinstance(features, TowerFeatures) else None,
         "views": features.views + 1 if isinstance(features, TowerFeatures) else 1,
         "shots": settings.shots,
         "skip_corrupt": settings.skip_corrupt,
     }
-    tasks = _tasks(features, settings, reporter)
+    prepared = _prepare(features, settings, reporter)
     records, kept = [], 0
     for method in methods:
         for seed in settings.seeds:
             decided = {**fixed, "seed": seed, "method": method.to_dict()}
-            path = settings.out / f"{features.source.name}--{method.name}--{settings.shots}shot--seed{seed}--{identity(decided)}.json"
+            path = (
+                settings.out
+                / f"{features.source.name}--{method.name}--{settings.shots}shot--seed{seed}--{identity(decided)}.json"
+            )
             if path.is_file():
                 kept += 1
                 records.append(read_json(path))
                 continue
             with reporter.task(f"{method.name}, seed {seed}") as progress:
-                outcome = run_base_to_novel(method, features, tasks[seed], seed, progress)
-            records.append(_record(decided, method, outcome, tasks[seed], features))
+                outcome = run_base_to_novel(method, features, prepared.tasks[seed], seed, progress)
+            records.append(_record(decided, method, outcome, prepared, features))
             write_json(path, records[-1])
     if kept:
         reporter.say(f"{kept} of {len(records)} runs were found finished in {settings.out} and were not repeated")
     return records
 
 
-def _record(decided: dict[str, Any], method: Method, outcome: Outcome, task: Task, features: AbstractFrozenFeatures) -> dict[str, Any]:
+def _record(
+    decided: dict[str, Any], method: Method, outcome: Outcome, prepared: Prepared, features: AbstractFrozenFeatures
+) -> dict[str, Any]:
     """The content of a result file."""
+    task = prepared.tasks[decided["seed"]]
     return {
         **decided,
-        "class_names": {half: [features.source.class_names[i] for i in labels] for half, labels in (("base", task.base), ("novel", task.novel))},
-        "training_images": len(task.shots),
-        "counts": {
-            "base": {"correct": outcome.base.correct, "total": outcome.base.total},
-            "novel": {"correct": outcome.novel.correct, "total": outcome.novel.total},
+        "class_names": {
+            half: [features.source.class_names[i] for i in labels]
+            for half, labels in (("base", task.base), ("novel", task.novel))
         },
-        "flags": {"knows_split": method.knows_split, "novel_scored_by": method.novel, "sees_unlabelled_or_novel_data": False},
+        "training_images": len(task.shots),
+        "counts": {"base": to_dict(outcome.base), "novel": to_dict(outcome.novel)},
+        "zero_shot_all_classes": to_dict(prepared.zero_shot),
+        "flags": {
+            "knows_split": method.knows_split,
+            "novel_scored_by": method.novel,
+            "sees_unlabelled_or_novel_data": False,
+        },
         "selection": "fixed settings; the last step is scored; no validation or test image is used in training",
         "trained_parameters": outcome.parameters,
         "history": outcome.history,

@@ -5,7 +5,9 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -14,7 +16,7 @@ from hyperadapt.bench import Settings, bench_base_to_novel, frozen_features
 from hyperadapt.data import AbstractImageSource, AbstractSource, load_source
 from hyperadapt.errors import InputError
 from hyperadapt.methods import load_method, named_methods
-from hyperadapt.report.table import HEADER, base_to_novel_rows, cells
+from hyperadapt.report.table import HEADER, base_to_novel_rows, cells, percent
 
 
 @dataclass(frozen=True)
@@ -59,20 +61,31 @@ def _run(source: AbstractSource, arguments: argparse.Namespace, backbone: str, v
     reporter = TerminalReporter(Console(stderr=True))
     features = frozen_features(source, backbone, arguments.device, views)
     records = bench_base_to_novel(features, methods, settings, reporter)
-    title = f"base-to-novel on {source.name}, {features.backbone_name}, {arguments.shots} shots, seeds {' '.join(map(str, seeds))} (top-1 %)"
-    table = Table(*HEADER, title=title, title_justify="left")
+    console = Console()
+    say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
+    seed_list = " ".join(map(str, seeds))
+    say(f"base-to-novel on {source.name}: {features.backbone_name}, {settings.shots} shots, seeds {seed_list}, top-1 %")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, title in enumerate(HEADER):
+        table.add_column(title, justify="left" if i == 0 else "right", no_wrap=True)
     for row in base_to_novel_rows(records):
         table.add_row(*cells(row))
-    console = Console()
     console.print(table)
-    console.print(f"{len(records)} result files in {arguments.out}", highlight=False)
+    correct, total = (records[0]["zero_shot_all_classes"][key] for key in ("correct", "total"))
+    score = f"{percent(correct / total)} % ({correct} of {total} images)"
+    say(f"zero-shot top-1 over all {len(source.class_names)} classes: {score}")
+    if any(record["flags"]["knows_split"] for record in records):
+        say("half: the method must be told whether a test set holds known or new classes")
+    say(f"{len(records)} result files in {arguments.out}")
     return 0
 
 
 def list_methods() -> int:
-    """Name, summary, source and treatment of new classes of every method."""
-    table = Table("method", "what it is", "source", "new classes", "needs the split")
+    """Name, summary, source and treatment of new classes, method by method."""
+    console = Console()
     for method in named_methods().values():
-        table.add_row(method.name, method.summary, method.source, method.novel, "yes" if method.knows_split else "")
-    Console().print(table)
+        console.print(f"[bold]{method.name}[/bold]: {method.summary}", highlight=False)
+        console.print(f"    source: {method.source}", highlight=False)
+        told = "; must be told which classes a test set holds" if method.knows_split else ""
+        console.print(f"    new classes: {method.novel}{told}", highlight=False)
     return 0

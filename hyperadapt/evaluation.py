@@ -25,7 +25,7 @@ class Counts:
 
     @property
     def accuracy(self) -> float:
-        """correct / total, in [0, 1]."""
+        """Share of correct answers, in [0, 1]."""
         return self.correct / self.total
 
 
@@ -39,7 +39,7 @@ def harmonic_mean(base: float, novel: float) -> float:
     return 2 * base * novel / (base + novel) if base + novel else 0.0
 
 
-def count_correct(model: FewShotModel, features: AbstractFrozenFeatures, part: Part, classes: ClassText, with_parts: bool) -> Counts:
+def count_correct(model: FewShotModel, features: AbstractFrozenFeatures, part: Part, classes: ClassText) -> Counts:
     """Score every image of a part against the classes.
 
     Args:
@@ -47,13 +47,12 @@ def count_correct(model: FewShotModel, features: AbstractFrozenFeatures, part: P
         features: where the part's rows are looked up.
         part: labels index into `classes`.
         classes: the names to choose among.
-        with_parts: whether the model pools part features.
 
     Raises:
         FloatingPointError: when a logit is not finite.
     """
     answers = []
-    for logits in model.scores(features.batches(part.rows, with_parts), classes):
+    for logits in model.scores(features.batches(part.rows, model.pools_parts), classes):
         if not torch.isfinite(logits).all():
             raise FloatingPointError("a score is not finite; the training diverged: lower the learning rate")
         answers.append(logits.argmax(dim=1).cpu().numpy())

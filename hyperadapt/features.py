@@ -70,7 +70,9 @@ class AbstractFrozenFeatures(ABC):
     classes: ClassText
 
     @abstractmethod
-    def training_views(self, rows: np.ndarray, seed: int, with_parts: bool, progress: Progress = _silent) -> ImageFeatures:
+    def training_views(
+        self, rows: np.ndarray, seed: int, with_parts: bool, progress: Progress = _silent
+    ) -> ImageFeatures:
         """Views of training rows, view-major; the first view is the one used for evaluation.
 
         Args:
@@ -94,7 +96,7 @@ class StoredFeatures(AbstractFrozenFeatures):
     """
 
     def __init__(self, source: FeatureSource, device: torch.device) -> None:
-        self.source = source
+        self.source = self._stored = source
         self.backbone_name = f"{source.backbone}:{source.pretrained}"
         self.embed_dim = source.width
         self.part_width = None
@@ -103,9 +105,11 @@ class StoredFeatures(AbstractFrozenFeatures):
         templates = torch.from_numpy(source.text_parts(len(source.templates)))
         self.classes = ClassText(source.class_names, templates, torch.from_numpy(source.class_text())).to(device)
 
-    def training_views(self, rows: np.ndarray, seed: int, with_parts: bool, progress: Progress = _silent) -> ImageFeatures:
+    def training_views(
+        self, rows: np.ndarray, seed: int, with_parts: bool, progress: Progress = _silent
+    ) -> ImageFeatures:
         """The stored rows."""
-        return ImageFeatures(torch.from_numpy(self.source.features(rows)).to(self.device))
+        return ImageFeatures(torch.from_numpy(self._stored.features(rows)).to(self.device))
 
     def batches(self, rows: np.ndarray, with_parts: bool) -> Iterator[ImageFeatures]:
         """The stored rows as one batch after another."""
@@ -120,12 +124,15 @@ class TowerFeatures(AbstractFrozenFeatures):
         source: the images.
         backbone: the tower.
         views: augmented views of a training image, beside its evaluation view.
+
+    Attributes:
+        images: the source, as images.
     """
 
     def __init__(self, source: AbstractImageSource, backbone: Backbone, views: int = 3) -> None:
         if views < 0:
             raise InputError(f"the number of augmented views must not be negative, got {views}")
-        self.source = source
+        self.source = self.images = source
         self.backbone = backbone
         self.backbone_name = backbone.name
         self.views = views
@@ -133,9 +140,7 @@ class TowerFeatures(AbstractFrozenFeatures):
         self.classes = class_text(backbone.text, source.class_names, source.templates)
         self.embed_dim = self.classes.weights.shape[1]
         self._pooled: dict[int, Tensor] = {}
-        probe = torch.zeros(1, 3, backbone.image_size, backbone.image_size)
-        parts = backbone.encode_images(probe, with_parts=True).parts
-        self.part_width = None if parts is None else parts.maps.shape[-1]
+        self.part_width = backbone.part_width
 
     def encode_missing(self, rows: np.ndarray, progress: Progress = _silent) -> None:
         """Encode the evaluation view of rows that have not been encoded yet."""
@@ -146,7 +151,9 @@ class TowerFeatures(AbstractFrozenFeatures):
             done += len(chunk)
             progress(done, len(missing))
 
-    def training_views(self, rows: np.ndarray, seed: int, with_parts: bool, progress: Progress = _silent) -> ImageFeatures:
+    def training_views(
+        self, rows: np.ndarray, seed: int, with_parts: bool, progress: Progress = _silent
+    ) -> ImageFeatures:
         """The evaluation view, then `views` random resized crops (half to all of the area) with flips."""
         pieces, done = [], 0
         for view in range(self.views + 1):
@@ -168,11 +175,11 @@ class TowerFeatures(AbstractFrozenFeatures):
             yield ImageFeatures(torch.stack([self._pooled[row] for row in chunk]))
 
     def _evaluation_pixels(self, row: int) -> Float[Tensor, "3 h w"]:
-        return self.backbone.preprocess(self.source.image(row))
+        return self.backbone.preprocess(self.images.image(row))
 
     def _augmented_pixels(self, row: int, *, seed: int, view: int) -> Float[Tensor, "3 h w"]:
         generator = np.random.default_rng([seed, view, row])
-        return self.backbone.preprocess(augmented(self.source.image(row), self.backbone.image_size, generator))
+        return self.backbone.preprocess(augmented(self.images.image(row), self.backbone.image_size, generator))
 
     def _encode(
         self, rows: Sequence[int], pixels: Callable[[int], Tensor], with_parts: bool

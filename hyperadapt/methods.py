@@ -118,7 +118,9 @@ def named_methods() -> dict[str, Method]:
     for known in components().values():
         if known.name == PLAIN_HEAD:
             continue
-        methods[known.name] = method_from_dict({"name": known.name, "summary": known.summary, known.kind: {"type": known.name}})
+        methods[known.name] = method_from_dict(
+            {"name": known.name, "summary": known.summary, known.kind: {"type": known.name}}
+        )
     for file in sorted(resources.files("hyperadapt.recipes").iterdir(), key=lambda entry: entry.name):
         if file.name.endswith(".yaml"):
             method = method_from_dict(yaml.safe_load(file.read_text(encoding="utf-8")), file.name)

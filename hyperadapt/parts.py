@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -46,7 +47,7 @@ class AbstractPartReader(ABC):
     """Hooks on an image tower: attach, run the tower once, then read."""
 
     def __init__(self, visual: nn.Module) -> None:
-        self.visual = visual
+        self.visual: Any = visual
         self.seen: dict[str, Tensor] = {}
 
     @abstractmethod
@@ -57,13 +58,13 @@ class AbstractPartReader(ABC):
     def read(self) -> PartFeatures:
         """Part features of the last forward pass."""
 
+    def _keep(self, key: str, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        self.seen[key] = output
+
     @contextmanager
     def attached(self) -> Iterator[None]:
         """Hooks in place for one forward pass, removed after it."""
-        handles = [
-            module.register_forward_hook(lambda _m, _i, output, key=key: self.seen.__setitem__(key, output))
-            for key, module in self.hooked().items()
-        ]
+        handles = [module.register_forward_hook(partial(self._keep, key)) for key, module in self.hooked().items()]
         try:
             yield
         finally:

@@ -44,7 +44,9 @@ def identity(data: dict[str, Any]) -> str:
 def write_json(path: Path, data: dict[str, Any]) -> None:
     """Write a JSON file atomically: readers see the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", suffix=".part", delete=False, encoding="utf-8") as file:
+    with tempfile.NamedTemporaryFile(
+        "w", dir=path.parent, prefix=".", suffix=".part", delete=False, encoding="utf-8"
+    ) as file:
         try:
             json.dump(data, file, indent=1, ensure_ascii=False)
             file.write("\n")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -25,9 +26,9 @@ class TextTower:
     """
 
     def __init__(self, model: nn.Module, tokenizer: object) -> None:
-        self.model = model
-        self.tokenizer = tokenizer
-        self.tower = getattr(model, "text", model)
+        self.model: Any = model  # towers are typed loosely: they differ by library
+        self.tokenizer: Any = tokenizer
+        self.tower: Any = getattr(model, "text", model)
         self.context_length = int(getattr(model, "context_length", None) or getattr(self.tower, "context_length", 77))
         self.pool_type = getattr(self.tower, "pool_type", getattr(model, "text_pool_type", "argmax"))
         self.eos_id = getattr(self.tower, "eos_id", getattr(model, "text_eos_id", None))
@@ -35,8 +36,12 @@ class TextTower:
     @property
     def takes_contexts(self) -> bool:
         """Whether learned context vectors can be put before the class name."""
-        native = all(hasattr(self.tower, part) for part in ("token_embedding", "positional_embedding", "transformer", "ln_final"))
-        return native and getattr(self.tower, "cls_emb", None) is None and not getattr(self.tower, "use_pad_mask", False)
+        native = all(
+            hasattr(self.tower, part) for part in ("token_embedding", "positional_embedding", "transformer", "ln_final")
+        )
+        return (
+            native and getattr(self.tower, "cls_emb", None) is None and not getattr(self.tower, "use_pad_mask", False)
+        )
 
     @property
     def width(self) -> int:
@@ -71,8 +76,8 @@ class TextTower:
         if int(ends.max()) >= room:
             worst = int(ends.argmax())
             raise InputError(
-                f"the text {texts[worst]!r} takes {int(ends[worst]) + 1} tokens with its start and end marks, but the text tower "
-                f"has room for {room}; shorten the class name or the template"
+                f"the text {texts[worst]!r} takes {int(ends[worst]) + 1} tokens with its start and end marks, but the "
+                f"text tower has room for {room}; shorten the class name or the template"
             )
         return ids[:, : self.context_length]
 
@@ -95,7 +100,10 @@ class TextTower:
         """L2-normalised features of plain texts, on the tower's device."""
         ids = self.tokenize(texts).to(self.device)
         if self.takes_contexts and self._causal:
-            parts = [self._forward(self.tower.token_embedding(chunk), self._end_positions(chunk)) for chunk in ids.split(ENCODE_CHUNK)]
+            parts = [
+                self._forward(self.tower.token_embedding(chunk), self._end_positions(chunk))
+                for chunk in ids.split(ENCODE_CHUNK)
+            ]
         else:
             parts = [self.model.encode_text(chunk) for chunk in ids.split(ENCODE_CHUNK)]
         return normalize(torch.cat(parts).float(), dim=-1)
@@ -105,9 +113,7 @@ class TextTower:
         """Where the tower's weights are."""
         return next(self.model.parameters()).device
 
-    def prompts(
-        self, contexts: Float[Tensor, "p k m w"], ids: Int[Tensor, "k l"]
-    ) -> Float[Tensor, "p k d"]:
+    def prompts(self, contexts: Float[Tensor, "p k m w"], ids: Int[Tensor, "k l"]) -> Float[Tensor, "p k d"]:
         """Features of `[start][m context vectors][text]` for P prompts and K texts, with gradients to the contexts.
 
         Args:
@@ -170,6 +176,22 @@ class ClassText:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def takes_contexts(self) -> bool:
+        """Whether learned prompts can be made for these classes."""
+        return self.tower is not None and self.tower.takes_contexts
+
+    @property
+    def prompt_tower(self) -> TextTower:
+        """The text tower.
+
+        Raises:
+            InputError: where only stored features exist.
+        """
+        if self.tower is None:
+            raise InputError("learned prompts need a text tower, and stored features have none; use images instead")
+        return self.tower
 
     def select(self, classes: Sequence[int]) -> "ClassText":
         """The same for some of the classes, in the order given."""

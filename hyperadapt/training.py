@@ -35,7 +35,9 @@ class TrainingSet:
         return len(self.images) // len(self.labels)
 
 
-def _batches(count: int, views: int, config: TrainingConfig, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(
+    count: int, views: int, config: TrainingConfig, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless (rows of the view-major features, images) of shuffled epochs, one random view of each image an epoch.
 
     The last batch of an epoch is dropped when it is incomplete, unless it is the only one.
@@ -123,7 +125,9 @@ def train(
     return _tenths(history)
 
 
-def _losses(model: FewShotModel, data: TrainingSet, rows: Tensor, images: Tensor, draws: torch.Generator) -> dict[str, Tensor]:
+def _losses(
+    model: FewShotModel, data: TrainingSet, rows: Tensor, images: Tensor, draws: torch.Generator
+) -> dict[str, Tensor]:
     """All loss terms of one step."""
     labels = data.labels[images]
     classes = model.adapter.adapt_classes(data.classes)
@@ -135,7 +139,7 @@ def _losses(model: FewShotModel, data: TrainingSet, rows: Tensor, images: Tensor
 
 
 def _require_finite(history: list[dict[str, Tensor]], first: int) -> None:
-    """Stop at the first step since `first` whose loss is not finite; called rarely, so that a GPU is seldom waited for."""
+    """Stop at the first step since `first` whose loss is not finite; called rarely, so a GPU is seldom waited for."""
     for step in range(first, len(history)):
         bad = [name for name, value in history[step].items() if not torch.isfinite(value)]
         if bad:

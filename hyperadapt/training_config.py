@@ -34,8 +34,13 @@ class TrainingConfig:
     clip_norm: float | None = None
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0 or self.batch_size < 1 or self.epochs < 1 or (self.steps is not None and self.steps < 1):
+        if (
+            self.learning_rate <= 0
+            or self.batch_size < 1
+            or self.epochs < 1
+            or (self.steps is not None and self.steps < 1)
+        ):
             raise InputError(
                 "training needs learning_rate > 0, epochs, steps and batch_size >= 1, got "
-                f"learning_rate={self.learning_rate}, epochs={self.epochs}, steps={self.steps}, batch_size={self.batch_size}"
+                f"{self.learning_rate}, {self.epochs}, {self.steps} and {self.batch_size}"
             )

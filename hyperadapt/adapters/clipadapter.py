@@ -27,7 +27,9 @@ class ClipAdapterConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.ratio <= 1 or self.reduction < 1:
-            raise InputError(f"clip-adapter needs ratio in [0, 1] and reduction >= 1, got ratio={self.ratio}, reduction={self.reduction}")
+            raise InputError(
+                f"clip-adapter needs ratio in [0, 1] and reduction >= 1, got {self.ratio} and {self.reduction}"
+            )
 
 
 @register(

@@ -62,7 +62,10 @@ class LatHAdapterConfig:
 
     def __post_init__(self) -> None:
         if self.attributes < 2 or self.prompt_length < 1:
-            raise InputError(f"lathadapter needs attributes >= 2 and prompt_length >= 1, got {self.attributes} and {self.prompt_length}")
+            raise InputError(
+                "lathadapter needs attributes >= 2 and prompt_length >= 1, got "
+                f"{self.attributes} and {self.prompt_length}"
+            )
         if self.curvature <= 0 or self.clip_radius <= 0 or self.hier_weight < 0:
             raise InputError(
                 "lathadapter needs curvature > 0, clip_radius > 0 and hier_weight >= 0, got "
@@ -79,22 +82,21 @@ class LatHAdapterConfig:
     training=TrainingConfig(optimizer="adamw", learning_rate=1e-3, weight_decay=1e-4, epochs=50, batch_size=64),
 )
 class LatHAdapter(AbstractAdapter):
-    """T' = normalise(T + a * softmax(T Wq (A Wk)^T / sqrt(h)) A Wv), and a hierarchy over categories, images and attributes.
+    """Categories attend over attributes; categories, attributes and images are arranged in a latent hierarchy.
 
-    Wv starts at zero, so training starts at zero-shot CLIP. No parameter belongs to a class: new names pass through
-    the same attributes and projections, and inference needs no hyperbolic computation.
+    T' = normalise(T + a * softmax(T Wq (A Wk)^T / sqrt(h)) A Wv) with categories T and attributes A. Wv starts at
+    zero, so training starts at zero-shot CLIP. No parameter belongs to a class: new names pass through the same
+    attributes and projections, and inference needs no hyperbolic computation.
     """
 
     def __init__(self, config: LatHAdapterConfig, context: BuildContext) -> None:
         super().__init__()
         self.config = config
-        tower = context.classes.tower
-        from_prompts = config.attribute_source == "prompts" or (config.attribute_source == "auto" and tower is not None and tower.takes_contexts)
-        if from_prompts and tower is None:
-            raise InputError("attribute prompts need a text tower, and stored features have none; use attribute_source: features")
-        self.from_prompts = from_prompts
-        if from_prompts:
-            self.attributes = nn.Parameter(torch.randn(config.attributes, config.prompt_length, tower.width) * 0.02)
+        source = config.attribute_source
+        self.from_prompts = source == "prompts" or (source == "auto" and context.classes.takes_contexts)
+        if self.from_prompts:
+            width = context.classes.prompt_tower.width
+            self.attributes = nn.Parameter(torch.randn(config.attributes, config.prompt_length, width) * 0.02)
         else:
             self.attributes = nn.Parameter(torch.randn(config.attributes, context.embed_dim) / context.embed_dim**0.5)
         d = context.embed_dim
@@ -112,8 +114,9 @@ class LatHAdapter(AbstractAdapter):
         """The attributes in the joint space, L2-normalised."""
         if not self.from_prompts:
             return normalize(self.attributes, dim=-1)
-        ids = classes.tower.tokenize([""], reserve=self.config.prompt_length).to(self.attributes.device)
-        return classes.tower.prompts(self.attributes[:, None], ids)[:, 0]
+        tower = classes.prompt_tower
+        ids = tower.tokenize([""], reserve=self.config.prompt_length).to(self.attributes.device)
+        return tower.prompts(self.attributes[:, None], ids)[:, 0]
 
     def adapt_classes(self, classes: ClassText) -> ClassText:
         """Each category attends over the attributes; the attributes travel along for the hierarchy."""

@@ -150,6 +150,10 @@ class FeatureSource(AbstractSource):
         kept = val[_rank_in_class(self._labels[val]) < self._val_per_class]
         return Draw(self._part(self._rows[f"shot{shots}"]), self._part(kept), self._part(self._rows["test"]))
 
+    def zero_shot_part(self) -> Part:
+        """All of a pool; the test rows where shots are given."""
+        return self._part(self._rows["pool" if "pool" in self._rows else "test"])
+
     def notices(self, shots: int) -> tuple[str, ...]:
         """Tells of classes too small, of shots that do not change with the seed, and of names that classes share.
 

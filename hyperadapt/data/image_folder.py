@@ -1,9 +1,7 @@
 """The plainest layout: one folder a class, image files in it."""
 
-import json
 import os
 import re
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +9,10 @@ from PIL import Image
 
 from hyperadapt.data.catalog import template_for
 from hyperadapt.data.decode import open_image
+from hyperadapt.data.fingerprint import files_fingerprint
 from hyperadapt.data.notices import check_class_count, counted, listed, shared_name_notice
 from hyperadapt.data.pool import pool_draw, pool_notices
-from hyperadapt.data.source import AbstractImageSource, Draw
+from hyperadapt.data.source import AbstractImageSource, Draw, Part
 from hyperadapt.errors import InputError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"})
@@ -33,7 +32,7 @@ class ImageFolderSource(AbstractImageSource):
         name: Name of the root folder.
         templates: The catalog's template where it knows the name of the root folder, else the default one.
         ids: `class folder/file` of each image.
-        fingerprint: sha256 over ids and class names; contents are not read.
+        fingerprint: sha256 over ids, file sizes and class names; contents are not read.
 
     Raises:
         InputError: The folder is missing, holds no class folder or only one, or a class folder holds no image.
@@ -61,7 +60,7 @@ class ImageFolderSource(AbstractImageSource):
         sizes = [len(files) for files in files_of.values()]
         self._labels = np.repeat(np.arange(len(folders), dtype=np.int64), sizes)
         self._stray = stray
-        self.fingerprint = sha256(json.dumps([self.ids, self.class_names]).encode()).hexdigest()
+        self.fingerprint = files_fingerprint(self._root, self.ids, self.class_names)
 
     def draw(self, shots: int, seed: int) -> Draw:
         """Cuts each class, shuffled by the seed, into training, validation and test.
@@ -74,6 +73,10 @@ class ImageFolderSource(AbstractImageSource):
             InputError: A number is out of range, a class has one image only, or nothing is left to test on.
         """
         return pool_draw(self._labels, self.class_names, shots, self._val_per_class, seed)
+
+    def zero_shot_part(self) -> Part:
+        """The whole pool."""
+        return Part(np.arange(len(self.ids)), self._labels)
 
     def notices(self, shots: int) -> tuple[str, ...]:
         """Tells of classes too small for the cut, of names that two classes share, and of files that were passed over.

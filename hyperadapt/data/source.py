@@ -68,6 +68,13 @@ class AbstractSource(ABC):
         """The few-shot draw of `shots` images a class with this seed."""
 
     @abstractmethod
+    def zero_shot_part(self) -> Part:
+        """All rows that a method without training is scored on.
+
+        The test part where a split is given, the whole pool where none is.
+        """
+
+    @abstractmethod
     def notices(self, shots: int) -> tuple[str, ...]:
         """What the user should be told about draws of this many shots, one sentence each; empty when nothing."""
 

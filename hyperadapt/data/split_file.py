@@ -4,7 +4,6 @@ import json
 import os
 import posixpath
 from collections import Counter
-from hashlib import sha256
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from PIL import Image
 from hyperadapt.data.catalog import CatalogRow, find_row, template_for
 from hyperadapt.data.decode import open_image
 from hyperadapt.data.draws import check_request, coop_draw
+from hyperadapt.data.fingerprint import files_fingerprint
 from hyperadapt.data.notices import check_class_count, counted, few_shots_notice, listed, shared_name_notice
 from hyperadapt.data.source import AbstractImageSource, Draw, Part
 from hyperadapt.errors import InputError
@@ -44,7 +44,7 @@ class SplitFileSource(AbstractImageSource):
         templates: The catalog's template, or the default one.
         ids: Paths as written in the file.
         image_dir: The folder at which the paths begin.
-        fingerprint: sha256 over the three lists.
+        fingerprint: sha256 over the three lists and the sizes of the files.
 
     Raises:
         InputError: The file is absent, malformed or ambiguous, or names images that are not there.
@@ -68,7 +68,7 @@ class SplitFileSource(AbstractImageSource):
         self.ids = tuple(item.path for item in items)
         self.image_dir = _find_image_dir(split_file.parent, self._catalog_row, self.ids)
         _check_images_exist(self.image_dir, self.ids, split_file)
-        self.fingerprint = sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        self.fingerprint = files_fingerprint(self.image_dir, self.ids, parts)
         self._labels = np.array([item.label for item in items], dtype=np.int64)
         self._sizes = [len(parts[part]) for part in PARTS]
         untrained = sorted(set(range(len(self.class_names))) - set(self._labels_of(0).tolist()))
@@ -95,6 +95,10 @@ class SplitFileSource(AbstractImageSource):
             self._part(np.array(val, dtype=np.int64) + val_start),
             self._part(np.arange(test_start, len(self.ids), dtype=np.int64)),
         )
+
+    def zero_shot_part(self) -> Part:
+        """The test list."""
+        return self._part(np.arange(self._sizes[0] + self._sizes[1], len(self.ids), dtype=np.int64))
 
     def notices(self, shots: int) -> tuple[str, ...]:
         """Tells of classes with fewer images than shots, of an empty validation list, and of other counts than CoOp's.

@@ -18,7 +18,13 @@ class CosineConfig:
     """Cosine scoring has no settings; the scale is that of the frozen CLIP."""
 
 
-@register("cosine", "head", CosineConfig, summary="cosine of image and class features", source="Radford et al. 2021, arXiv 2103.00020")
+@register(
+    "cosine",
+    "head",
+    CosineConfig,
+    summary="cosine of image and class features",
+    source="Radford et al. 2021, arXiv 2103.00020",
+)
 class Cosine(AbstractHead):
     """logits = exp(logit_scale) * <image, class>, both L2-normalised."""
 
@@ -34,6 +40,8 @@ class Cosine(AbstractHead):
         """Scaled cosines."""
         return self.scale * images.pooled @ encoded.T
 
-    def losses(self, images: ImageFeatures, encoded: Float[Tensor, "k d"], labels: Int[Tensor, " b"]) -> dict[str, Tensor]:
+    def losses(
+        self, images: ImageFeatures, encoded: Float[Tensor, "k d"], labels: Int[Tensor, " b"]
+    ) -> dict[str, Tensor]:
         """Cross entropy."""
         return {"cross_entropy": cross_entropy(self.logits(images, encoded), labels)}

@@ -23,6 +23,8 @@ from hyperadapt.text import ClassText, evenly_spaced
 from hyperadapt.training_config import TrainingConfig
 
 FEATURE_SCALE = 64.0
+COSINE_GAIN = 10.0
+"""Brings differences of cosines, a few hundredths to tenths, to the range where the small MLP bends."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Prompts(nn.Module):
 
     def __init__(self, config: XRVLMConfig, classes: ClassText) -> None:
         super().__init__()
-        m, length, width = config.text_parts, config.context_length, classes.tower.width
+        m, length, width = config.text_parts, config.context_length, classes.prompt_tower.width
         self.class_dropout = config.class_dropout
         self.shared = nn.Parameter(torch.randn(m, 1, length, width) * 0.02)
         self.residual = nn.Parameter(torch.randn(m, len(classes), length, width) * 0.02)
@@ -87,8 +89,9 @@ class Prompts(nn.Module):
                 keep = torch.bernoulli(keep * (1 - self.class_dropout))
             contexts = contexts + keep[None, :, None, None] * self.residual[:, columns]
         names = [f"{name}." for name in classes.names]
-        ids = classes.tower.tokenize(names, reserve=contexts.shape[2]).to(contexts.device)
-        return classes.tower.prompts(contexts, ids)
+        tower = classes.prompt_tower
+        ids = tower.tokenize(names, reserve=contexts.shape[2]).to(contexts.device)
+        return tower.prompts(contexts, ids)
 
 
 class Projection(nn.Module):
@@ -124,22 +127,22 @@ class FullHead(nn.Module):
 
 
 class PairwiseHead(nn.Module):
-    """A correction to the zero-shot cosine from one class's own relation, by one small MLP for all classes."""
+    """A correction to the zero-shot cosine from one class's own relation, by one small MLP for all classes.
 
-    def __init__(self, width: int, relations: int, hidden: int) -> None:
+    The relation is the cosine of every visual part with every text part, without learnt projections: those fit the
+    training classes and cost accuracy on new ones.
+    """
+
+    def __init__(self, relations: int, hidden: int) -> None:
         super().__init__()
-        self.visual = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width // 2))
-        self.textual = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width // 2))
-        self.mlp = nn.Sequential(nn.Linear(2 * relations, hidden), nn.ELU(), nn.Linear(hidden, 1))
-        nn.init.zeros_(self.mlp[-1].weight)
-        nn.init.zeros_(self.mlp[-1].bias)
+        self.hidden, self.output = nn.Linear(relations, hidden), nn.Linear(hidden, 1)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
 
     def forward(self, visual: Float[Tensor, "b n d"], textual: Float[Tensor, "m k d"]) -> Float[Tensor, "b k"]:
-        """Cosines of raw and of projected parts, in [-1, 1], per class."""
-        raw = torch.einsum("bnd,mkd->bkmn", visual, textual)
-        p, q = normalize(elu(self.visual(visual)), dim=-1), normalize(elu(self.textual(textual)), dim=-1)
-        projected = torch.einsum("bnh,mkh->bkmn", p, q)
-        return self.mlp(torch.cat([raw.flatten(2), projected.flatten(2)], dim=-1)).squeeze(-1)
+        """The correction, in units of cosine."""
+        relation = torch.einsum("bnd,mkd->bkmn", visual, textual).flatten(2)
+        return self.output(elu(self.hidden(COSINE_GAIN * relation))).squeeze(-1)
 
 
 @register(
@@ -148,7 +151,9 @@ class PairwiseHead(nn.Module):
     XRVLMConfig,
     summary="cross-relation of visual parts and multi-part prompts of all classes",
     source="Wang et al. 2025, arXiv 2503.07075; pairwise head for new classes is ours",
-    training=TrainingConfig(optimizer="sgd", learning_rate=2e-3, momentum=0.9, weight_decay=1e-4, epochs=100, batch_size=64, warmup_epochs=5),
+    training=TrainingConfig(
+        optimizer="sgd", learning_rate=2e-3, momentum=0.9, weight_decay=1e-4, epochs=100, batch_size=64, warmup_epochs=5
+    ),
     novel="shared pairwise head on zero-shot scores",
     knows_split=True,
 )
@@ -164,12 +169,12 @@ class XRVLM(AbstractHead):
         self.scale = context.logit_scale
         self.training_names = classes.names
         self.attention = UnifiedAttention(context.part_width, config.visual_parts) if context.part_width else None
-        learned = classes.tower is not None and classes.tower.takes_contexts
+        learned = classes.takes_contexts
         self.prompts = Prompts(config, classes) if learned else None
         text_parts = config.text_parts if learned else min(config.text_parts, len(classes.templates))
         relations = text_parts * (config.visual_parts if self.attention else 1)
         self.full = FullHead(context.embed_dim, relations, len(classes), config.hidden)
-        self.pairwise = PairwiseHead(context.embed_dim, relations, config.pair_hidden)
+        self.pairwise = PairwiseHead(relations, config.pair_hidden)
 
     def encode_classes(self, classes: ClassText) -> EncodedClasses:
         """Text parts: learned prompts where there is a text tower, else templates."""

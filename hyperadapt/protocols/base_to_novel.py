@@ -77,7 +77,12 @@ def base_to_novel_task(draw: Draw, class_count: int) -> Task:
 
 
 def fit_base(
-    method: Method, features: AbstractFrozenFeatures, shots: Part, base: tuple[int, ...], seed: int, progress: Callable[[int, int], None]
+    method: Method,
+    features: AbstractFrozenFeatures,
+    shots: Part,
+    base: tuple[int, ...],
+    seed: int,
+    progress: Callable[[int, int], None],
 ) -> tuple[FewShotModel, list[dict[str, float]]]:
     """Train a method on the shots of the base classes; no other row and no other class is at hand here."""
     classes = features.classes.select(base)
@@ -109,8 +114,8 @@ def run_base_to_novel(
     start = time.perf_counter()
     model, history = fit_base(method, features, task.shots, task.base, seed, progress)
     trained = time.perf_counter()
-    base = count_correct(model, features, task.base_test, features.classes.select(task.base), model.pools_parts)
-    novel = count_correct(model, features, task.novel_test, features.classes.select(task.novel), model.pools_parts)
+    base = count_correct(model, features, task.base_test, features.classes.select(task.base))
+    novel = count_correct(model, features, task.novel_test, features.classes.select(task.novel))
     done = time.perf_counter()
     size = sum(parameter.numel() for parameter in model.trainable)
     return Outcome(base, novel, history, size, trained - start, done - trained)

@@ -48,7 +48,9 @@ def base_to_novel_rows(records: Iterable[dict[str, Any]]) -> list[Row]:
 
 
 def _row(name: str, runs: list[dict[str, Any]]) -> Row:
-    accuracy = {half: [r["counts"][half]["correct"] / r["counts"][half]["total"] for r in runs] for half in ("base", "novel")}
+    accuracy = {
+        half: [r["counts"][half]["correct"] / r["counts"][half]["total"] for r in runs] for half in ("base", "novel")
+    }
     mean = {half: fmean(values) for half, values in accuracy.items()}
     spread = {half: stdev(values) if len(values) > 1 else None for half, values in accuracy.items()}
     return Row(
@@ -75,7 +77,7 @@ def percent(value: float, spread: float | None = None) -> str:
     return f"{100 * value:.2f}" + ("" if spread is None else f" ± {100 * spread:.2f}")
 
 
-HEADER = ("method", "base", "novel", "HM", "seconds a run", "trained values", "needs the split")
+HEADER = ("method", "base", "novel", "HM", "s/run", "trained", "half")
 
 
 def cells(row: Row) -> tuple[str, ...]:

@@ -1,0 +1,243 @@
+"""A few labelled images and class names in, a classifier for these and for new names out."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor, nn
+
+from hyperadapt.adapters.base import BuildContext
+from hyperadapt.backbone import Backbone, ImageFeatures, load_backbone
+from hyperadapt.checkpoint import load_checkpoint, save_checkpoint
+from hyperadapt.data import AbstractImageSource, Draw, Part, open_image
+from hyperadapt.errors import InputError
+from hyperadapt.features import TOWER_BATCH, TowerFeatures
+from hyperadapt.methods import Method, load_method, method_from_dict
+from hyperadapt.model import FewShotModel, build_model
+from hyperadapt.text import ClassText, class_text
+from hyperadapt.training import TrainingSet, train
+
+DEFAULT_TEMPLATE = "a photo of a {}."
+ImageInput = Image.Image | str | Path
+
+
+class GivenImages(AbstractImageSource):
+    """Images handed over in memory or as paths; all of them train.
+
+    Args:
+        images: PIL images or paths.
+        labels: (N,) indices into `class_names`.
+        class_names: one name a label.
+        templates: prompt templates.
+    """
+
+    def __init__(
+        self, images: Sequence[ImageInput], labels: np.ndarray, class_names: Sequence[str], templates: Sequence[str]
+    ) -> None:
+        self._images = list(images)
+        self._labels = labels
+        self.name = "given images"
+        self.class_names = tuple(class_names)
+        self.templates = tuple(templates)
+        self.ids = tuple(str(i) for i in range(len(self._images)))
+        self.fingerprint = hashlib.sha256(repr((self.class_names, labels.tolist())).encode()).hexdigest()
+
+    def draw(self, shots: int, seed: int) -> Draw:
+        """Everything trains; `shots` and `seed` change nothing."""
+        nothing = Part(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+        return Draw(Part(np.arange(len(self._images)), self._labels), nothing, nothing)
+
+    def zero_shot_part(self) -> Part:
+        """All of them."""
+        return Part(np.arange(len(self._images)), self._labels)
+
+    def notices(self, shots: int) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def image(self, row: int) -> Image.Image:
+        """The image as RGB."""
+        return _rgb(self._images[row])
+
+
+def _rgb(image: ImageInput) -> Image.Image:
+    return image.convert("RGB") if isinstance(image, Image.Image) else open_image(image)
+
+
+class FewShotClassifier:
+    """Adapts a frozen CLIP to classes with a few labelled images each; new class names can be scored at any time.
+
+    Args:
+        backbone: an open_clip model object (left exactly as it is), or a name as `load_backbone` takes it.
+        tokenizer, preprocess: with a model object: its tokenizer and evaluation preprocessing.
+        method: a method's name, a recipe file, or a `Method`.
+        templates: prompt templates with one `{}`.
+        views: augmented views of each training image, beside the plain one.
+        seed: of initial values, batches and augmentations.
+        device: with a backbone name: where it goes.
+
+    Example:
+        >>> from hyperadapt.data.world import load_world
+        >>> world = load_world("birds")
+        >>> shots = world.draw(shots=2, seed=1).train
+        >>> images = [world.image(row) for row in shots.rows]
+        >>> classifier = FewShotClassifier("tiny", method="clip-adapter").fit(images, shots.labels, world.class_names)
+        >>> classifier.logits(images[:3], ["red fish", "blue bird"]).shape
+        torch.Size([3, 2])
+    """
+
+    def __init__(
+        self,
+        backbone: str | nn.Module,
+        tokenizer: Any = None,
+        preprocess: Any = None,
+        *,
+        method: str | Method = "lathadapter",
+        templates: Sequence[str] = (DEFAULT_TEMPLATE,),
+        views: int = 3,
+        seed: int = 1,
+        device: str = "auto",
+    ) -> None:
+        self.backbone: Backbone = load_backbone(backbone, tokenizer=tokenizer, preprocess=preprocess, device=device)
+        self.method = load_method(method) if isinstance(method, str) else method
+        self.templates = tuple(templates)
+        self.views = views
+        self.seed = seed
+        self._model: FewShotModel | None = None
+        self._classes: ClassText | None = None
+
+    def fit(
+        self,
+        images: Sequence[ImageInput],
+        labels: Sequence[int] | Sequence[str] | np.ndarray,
+        class_names: Sequence[str],
+    ) -> Self:
+        """Train on labelled images.
+
+        Args:
+            images: PIL images or paths.
+            labels: one a image, an index into `class_names` or one of the names.
+            class_names: at least two.
+
+        Raises:
+            InputError: when counts disagree, a label is unknown, or a class has no image.
+        """
+        indices = _label_indices(images, labels, class_names)
+        features = TowerFeatures(GivenImages(images, indices, class_names, self.templates), self.backbone, self.views)
+        context = self._context(features.classes)
+        model = build_model(self.method, context, self.seed)
+        if self.method.training is not None:
+            views = features.training_views(np.arange(len(indices)), self.seed, model.pools_parts)
+            data = TrainingSet(views, torch.from_numpy(indices).to(self.backbone.device), features.classes)
+            train(model, data, self.method.training, self.seed)
+        self._model, self._classes = model, features.classes
+        return self
+
+    def _context(self, classes: ClassText) -> BuildContext:
+        return BuildContext(classes, classes.weights.shape[1], self.backbone.part_width, self.backbone.logit_scale)
+
+    def _fitted(self) -> tuple[FewShotModel, ClassText]:
+        if self._model is None or self._classes is None:
+            raise InputError("this classifier has not been fitted; call fit(images, labels, class_names) first")
+        return self._model, self._classes
+
+    def logits(self, images: Sequence[ImageInput], class_names: Sequence[str] | None = None) -> Float[Tensor, "n k"]:
+        """Scores of images for the training classes, or for any other list of names.
+
+        Args:
+            images: PIL images or paths.
+            class_names: the names to score; None for those of `fit`.
+
+        Returns:
+            (N, K) on the CPU.
+        """
+        model, classes = self._fitted()
+        if class_names is not None:
+            classes = class_text(self.backbone.text, class_names, self.templates)
+        if not len(images):
+            return torch.zeros(0, len(classes))
+        return torch.cat([scores.cpu() for scores in model.scores(self._batches(images, model.pools_parts), classes)])
+
+    def _batches(self, images: Sequence[ImageInput], with_parts: bool) -> Iterator[ImageFeatures]:
+        for start in range(0, len(images), TOWER_BATCH):
+            pixels = [self.backbone.preprocess(_rgb(image)) for image in images[start : start + TOWER_BATCH]]
+            yield self.backbone.encode_images(torch.stack(pixels), with_parts)
+
+    def predict(self, images: Sequence[ImageInput], class_names: Sequence[str] | None = None) -> list[str]:
+        """The best class name for each image."""
+        names = self._fitted()[1].names if class_names is None else tuple(class_names)
+        return [names[i] for i in self.logits(images, class_names).argmax(dim=1).tolist()]
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the adapter (not the towers) to a folder: adapter.safetensors and adapter.json."""
+        model, classes = self._fitted()
+        config = {
+            "format": 1,
+            "method": self.method.to_dict(),
+            "class_names": list(classes.names),
+            "templates": list(self.templates),
+            "backbone": self.backbone.name,
+            "backbone_fingerprint": self.backbone.fingerprint,
+        }
+        save_checkpoint(Path(folder), model, config)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        backbone: str | nn.Module,
+        tokenizer: Any = None,
+        preprocess: Any = None,
+        *,
+        device: str = "auto",
+    ) -> Self:
+        """Read an adapter back onto the backbone that it was trained on.
+
+        Raises:
+            InputError: when the folder is damaged, or the backbone's weights are others.
+        """
+        saved = load_checkpoint(Path(folder))
+        config = saved.config
+        method = method_from_dict(config["method"], str(folder))
+        classifier = cls(backbone, tokenizer, preprocess, method=method, templates=config["templates"], device=device)
+        if classifier.backbone.fingerprint != config["backbone_fingerprint"]:
+            raise InputError(
+                f"the adapter in {folder} was trained on other weights ({config['backbone']}) than those of "
+                f"{classifier.backbone.name}; load the backbone that it was trained on"
+            )
+        classes = class_text(classifier.backbone.text, config["class_names"], config["templates"])
+        model = build_model(method, classifier._context(classes), seed=0)
+        model.load_state_dict(saved.weights)
+        classifier._model, classifier._classes = model.eval(), classes
+        return classifier
+
+
+def _label_indices(
+    images: Sequence[ImageInput], labels: Sequence[int] | Sequence[str] | np.ndarray, class_names: Sequence[str]
+) -> np.ndarray:
+    """Labels as int64 indices, checked."""
+    if len(class_names) < 2:
+        raise InputError(f"a classifier needs at least 2 class names, got {len(class_names)}")
+    if len(images) != len(labels):
+        raise InputError(f"got {len(images)} images and {len(labels)} labels; give one label for each image")
+    position = {name: i for i, name in enumerate(class_names)}
+    indices = np.array(
+        [position.get(label, -1) if isinstance(label, str) else int(label) for label in labels], dtype=np.int64
+    )
+    wrong = [str(label) for label, i in zip(labels, indices, strict=True) if not 0 <= i < len(class_names)]
+    if wrong:
+        raise InputError(
+            f"the label {wrong[0]!r} is none of the {len(class_names)} classes; give an index from 0 or a class name"
+        )
+    missing = sorted(set(range(len(class_names))) - set(indices.tolist()))
+    if missing:
+        raise InputError(
+            f"{len(missing)} classes have no image, such as {class_names[missing[0]]!r}; leave them out of class_names "
+            "and score them later"
+        )
+    return indices
