@@ -102,7 +102,7 @@ class StoredFeatures(AbstractFrozenFeatures):
         self.part_width = None
         self.logit_scale = source.logit_scale
         self.device = device
-        templates = torch.from_numpy(source.text_parts(len(source.templates)))
+        templates = torch.from_numpy(source.text_parts(len(source.texts)))
         self.classes = ClassText(source.class_names, templates, torch.from_numpy(source.class_text())).to(device)
 
     def training_views(

@@ -27,7 +27,9 @@ def to_pixels(image):
 
 def build_clip(vision=None, custom_text=False, **text):
     torch.manual_seed(0)
-    vision_cfg = CLIPVisionCfg(**(vision or {"layers": 3, "width": 64, "head_width": 32, "patch_size": 8, "image_size": 32}))
+    vision_cfg = CLIPVisionCfg(
+        **(vision or {"layers": 3, "width": 64, "head_width": 32, "patch_size": 8, "image_size": 32})
+    )
     text_cfg = CLIPTextCfg(context_length=24, width=32, heads=2, layers=2, **text)
     return (CustomTextCLIP if custom_text else CLIP)(embed_dim=32, vision_cfg=vision_cfg, text_cfg=text_cfg)
 

@@ -1,0 +1,110 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from hyperadapt.data import Draw, FeatureSource, Part
+from hyperadapt.errors import InputError
+from hyperadapt.features import StoredFeatures
+from hyperadapt.methods import load_method, named_methods
+from hyperadapt.protocols.base_to_novel import base_to_novel_task, fit_base, rows_used, run_base_to_novel
+from tests.scenes import CLASS_NAMES, write_features
+
+TRAINED = [name for name, method in named_methods().items() if method.training is not None]
+
+
+def short(name):
+    method = load_method(name)
+    return method if method.training is None else replace(method, training=replace(method.training, steps=8))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return FeatureSource(write_features(tmp_path_factory.mktemp("features")))
+
+
+@pytest.fixture(scope="module")
+def features(source):
+    return StoredFeatures(source, torch.device("cpu"))
+
+
+def task_of(source, shots=4, seed=1):
+    return base_to_novel_task(source.draw(shots, seed), len(source.class_names))
+
+
+def test_the_first_half_rounded_up_is_base(source):
+    task = task_of(source)
+    assert task.base == (0, 1, 2, 3)
+    assert task.novel == (4, 5, 6)
+
+
+def test_each_part_holds_its_halfs_rows_relabelled_from_zero(source):
+    draw, task = source.draw(4, 1), task_of(source)
+    by_row = dict(zip(draw.test.rows.tolist(), draw.test.labels.tolist(), strict=True))
+    for half, part in ((task.base, task.base_test), (task.novel, task.novel_test)):
+        assert sorted(set(part.labels.tolist())) == list(range(len(half)))
+        assert all(
+            by_row[row] == half[label] for row, label in zip(part.rows.tolist(), part.labels.tolist(), strict=True)
+        )
+    assert len(task.base_test) + len(task.novel_test) == len(draw.test)
+    assert len(task.shots) == 4 * len(task.base)
+    assert not set(task.shots.rows.tolist()) & set(draw.test.rows.tolist())
+    assert len(rows_used(task)) == len(set(rows_used(task).tolist()))
+
+
+def test_a_half_without_test_images_is_refused():
+    part = Part(np.arange(4), np.arange(4))
+    with pytest.raises(InputError, match="novel"):
+        base_to_novel_task(Draw(part, part, Part(np.arange(4, 6), np.array([0, 1]))), 4)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_poisoned_novel_and_test_data_change_no_weight(name, source, features, tmp_path):
+    """Training on a copy whose every other row and label is garbage must end with the same weights."""
+    task = task_of(source)
+    model, _ = fit_base(short(name), features, task.shots, task.base, 1, lambda *_: None)
+    labels, images = source.draw(4, 1), source.features(np.arange(len(CLASS_NAMES) * 16))
+    rng = np.random.default_rng(5)
+    poisoned = rng.normal(size=images.shape)
+    poisoned[task.shots.rows] = images[task.shots.rows]
+    wrong = rng.integers(0, 3, len(images))
+    for part in (labels.train, labels.val):
+        wrong[part.rows] = part.labels
+    texts = source.texts.copy()
+    texts[:, list(task.novel)] = rng.normal(size=texts[:, list(task.novel)].shape)
+    folder = write_features(tmp_path / "poisoned", images=poisoned.astype(np.float32), texts=texts.astype(np.float32))
+    other = StoredFeatures(FeatureSource(folder), torch.device("cpu"))
+    other._stored._labels[:] = wrong
+    again, _ = fit_base(short(name), other, task.shots, task.base, 1, lambda *_: None)
+    state, twin = model.state_dict(), again.state_dict()
+    for key in state:
+        torch.testing.assert_close(twin[key], state[key], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", named_methods())
+def test_equal_seeds_give_equal_counts(name, source, features):
+    first, second = (run_base_to_novel(short(name), features, task_of(source), 2) for _ in range(2))
+    assert (first.base, first.novel) == (second.base, second.novel)
+    assert first.history == second.history
+
+
+def test_zero_shot_counts_are_those_of_numpy(source, features):
+    task = task_of(source)
+    outcome = run_base_to_novel(load_method("zero-shot"), features, task, 1)
+    text = source.class_text()
+    for counts, part, half in ((outcome.base, task.base_test, task.base), (outcome.novel, task.novel_test, task.novel)):
+        answers = (source.features(part.rows) @ text[list(half)].T).argmax(1)
+        assert counts.correct == int((answers == part.labels).sum())
+        assert counts.total == len(part)
+    assert outcome.parameters == 0
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_training_on_base_classes_raises_base_accuracy(name, features):
+    """The clusters are separable and the texts are off, so every trained method must gain on base classes."""
+    task = base_to_novel_task(features.source.draw(6, 3), len(features.source.class_names))
+    trained = run_base_to_novel(load_method(name), features, task, 1)
+    plain = run_base_to_novel(load_method("zero-shot"), features, task, 1)
+    assert plain.base.accuracy < 1
+    assert trained.base.correct > plain.base.correct

@@ -1,0 +1,91 @@
+import json
+import os
+import threading
+
+import pytest
+
+from hyperadapt.evaluation import harmonic_mean
+from hyperadapt.report.table import base_to_novel_rows, cells, markdown
+from hyperadapt.results import identity, read_json, versions, write_json
+
+
+def test_a_written_file_reads_back_and_leaves_no_scrap(tmp_path):
+    path = tmp_path / "deep" / "x.json"
+    write_json(path, {"a": [1, 2.5, None], "ü": "é"})
+    assert read_json(path) == {"a": [1, 2.5, None], "ü": "é"}
+    assert os.listdir(path.parent) == ["x.json"]
+
+
+def test_a_failed_write_leaves_the_old_file_whole(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, {"old": True})
+    with pytest.raises(TypeError):
+        write_json(path, {"new": object()})
+    assert read_json(path) == {"old": True}
+    assert os.listdir(tmp_path) == ["x.json"]
+
+
+def test_a_reader_never_sees_a_part(tmp_path):
+    path, stop, bad = tmp_path / "x.json", threading.Event(), []
+    write_json(path, {"n": 0, "pad": "x" * 20000})
+
+    def read():
+        while not stop.is_set():
+            try:
+                json.loads(path.read_text())
+            except ValueError as error:
+                bad.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for n in range(60):
+        write_json(path, {"n": n, "pad": "x" * 20000})
+    stop.set()
+    reader.join()
+    assert not bad
+
+
+def test_identity_does_not_depend_on_the_order_of_keys():
+    assert identity({"a": 1, "b": {"c": 2, "d": 3}}) == identity({"b": {"d": 3, "c": 2}, "a": 1})
+    assert identity({"a": 1}) != identity({"a": 1.5})
+
+
+def test_versions_name_the_deciding_packages():
+    found = versions()
+    assert found["torch"][0].isdigit()
+    assert found["open_clip_torch"][0].isdigit()
+
+
+def record(method, seed, base, novel):
+    return {
+        "method": {"name": method},
+        "seed": seed,
+        "counts": {
+            "base": dict(zip(("correct", "total"), base, strict=True)),
+            "novel": dict(zip(("correct", "total"), novel, strict=True)),
+        },
+        "seconds": {"train": 1.0, "test": 0.5},
+        "trained_parameters": 1234,
+        "flags": {"knows_split": method == "told"},
+    }
+
+
+def test_the_table_averages_accuracies_and_takes_the_harmonic_mean_of_the_averages():
+    records = [record("m", 1, (8, 10), (1, 4)), record("m", 2, (30, 50), (3, 4)), record("told", 1, (1, 2), (1, 2))]
+    first, second = base_to_novel_rows(records)
+    assert first.base == pytest.approx((0.8 + 0.6) / 2)
+    assert first.novel == pytest.approx((0.25 + 0.75) / 2)
+    assert first.harmonic == pytest.approx(2 * 0.7 * 0.5 / 1.2)
+    assert first.base_spread == pytest.approx(0.02**0.5)
+    assert (first.seeds, second.seeds, second.base_spread) == (2, 1, None)
+    assert cells(first)[:4] == ("m", "70.00 ± 14.14", "50.00 ± 35.36", "58.33")
+    assert cells(second)[-1] == "yes"
+    assert markdown([first]).count("\n") == 3
+
+
+@pytest.mark.parametrize(("base", "novel"), [(0.0, 0.0), (0.0, 1.0), (0.3, 0.3), (0.2, 0.9)])
+def test_the_harmonic_mean_lies_between_the_smaller_value_and_the_mean(base, novel):
+    found = harmonic_mean(base, novel)
+    assert min(base, novel) <= found + 1e-12
+    assert found <= (base + novel) / 2 + 1e-12
+    assert found == pytest.approx(harmonic_mean(novel, base))
