@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from hyperadapt.data.world.canvas import Canvas
-from hyperadapt.data.world.palette import shade
+from hyperadapt.data.world.palette import grey, ink_on, shade
 from hyperadapt.data.world.shapes import capsule, convex, ellipse, marking
 
 
@@ -99,8 +99,7 @@ def _belly(
     canvas.paint(belly, colour)
     cover = marking(attributes["marking"], canvas.x - np.float32(0.15), canvas.y, 0.2, rng.uniform(-0.05, 0.05))
     if cover is not None:
-        ink = np.full(3, 0.08 if colour.mean() > 0.35 else 0.92, np.float32)
-        canvas.paint(0.85 * belly * cover, ink)
+        canvas.paint(0.85 * belly * cover, ink_on(colour))
 
 
 def _head(
@@ -124,9 +123,9 @@ def _head(
                (hx + (side + 0.3) * head, hy - 0.7 * head)]  # fmt: skip
         canvas.fill(convex(x, y, ear), crown)
     eye = 0.3 if build.ears else 0.2
-    canvas.fill(ellipse(x, y, hx + 0.4 * head, hy - 0.02, eye * head + 0.02, eye * head + 0.02), np.float32([0.9] * 3))
+    canvas.fill(ellipse(x, y, hx + 0.4 * head, hy - 0.02, eye * head + 0.02, eye * head + 0.02), grey(0.9))
     canvas.fill(ellipse(x, y, hx + 0.43 * head, hy - 0.02, 0.12 * head + 0.01, 0.12 * head + 0.01),
-                np.float32([0.05] * 3))  # fmt: skip
+                grey(0.05))  # fmt: skip
 
 
 def _wing(canvas: Canvas, colour: str, trunk: tuple[float, float, float], rng: np.random.Generator) -> None:

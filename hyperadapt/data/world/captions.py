@@ -33,7 +33,7 @@ def _adjective_rank(word: str) -> int:
     """English order: "spotted", then "scarlet-winged", then "teal"."""
     if "-" in word:
         return 1
-    return 0 if word in ("broad", "narrow") or word.endswith("ed") else 2
+    return 0 if word in ("broad", "narrow", "banded", "checked", "lined", "spotted", "striped") else 2
 
 
 def _compose(family: Family, fine: FineClass, rng: np.random.Generator) -> str:

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from hyperadapt.data.world.canvas import Canvas
-from hyperadapt.data.world.palette import shade
+from hyperadapt.data.world.palette import grey, ink_on, shade
 from hyperadapt.data.world.shapes import band, convex, ellipse, marking
 
 
@@ -54,8 +54,7 @@ def paint_fish(canvas: Canvas, attributes: dict[str, str], rng: np.random.Genera
     canvas.paint(belly, shade(attributes["belly"], rng))
     cover = marking(attributes["marking"], x, y, 0.22, rng.uniform(-0.05, 0.05))
     if cover is not None:
-        ink = np.full(3, 0.08 if body.mean() > 0.35 else 0.92, np.float32)
-        canvas.paint(0.85 * trunk * cover * canvas.alpha(x - np.float32(0.45 * length)), ink)
+        canvas.paint(0.85 * trunk * cover * canvas.alpha(x - np.float32(0.45 * length)), ink_on(body))
     _face(canvas, build, x, y, (length, depth), trunk, attributes["mask"], rng)
 
 
@@ -102,11 +101,11 @@ def _face(
     rng: np.random.Generator,
 ) -> None:
     length, depth = trunk
-    ex, ey, dark = 0.66 * length, -0.16 * depth, np.float32([0.05] * 3)
+    ex, ey, dark = 0.66 * length, -0.16 * depth, grey(0.05)
     if mask != "none":
         canvas.paint(inside * band(x, ex, 0.11), shade(mask, rng))
-    canvas.fill(ellipse(x, y, ex, ey, 0.065, 0.065), np.float32([0.95] * 3))
+    canvas.fill(ellipse(x, y, ex, ey, 0.065, 0.065), grey(0.95))
     canvas.fill(ellipse(x, y, ex + 0.01, ey, 0.035, 0.035), dark)
-    canvas.fill(ellipse(x, y, 0.12 * length, 0.2 * depth, 0.13, 0.06, -0.5), np.float32([0.25] * 3))
+    canvas.fill(ellipse(x, y, 0.12 * length, 0.2 * depth, 0.13, 0.06, -0.5), grey(0.25))
     if build.whiskers:
         canvas.fill(convex(x, y, [(0.9 * length, 0.08), (length + 0.02, 0.3), (length - 0.04, 0.3)]), dark)

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from hyperadapt.data.world.canvas import Canvas
-from hyperadapt.data.world.palette import shade
+from hyperadapt.data.world.palette import ink_on, shade
 from hyperadapt.data.world.shapes import capsule, ellipse, marking
 
 
@@ -79,8 +79,7 @@ def _petal(
     along = np.float32(cos) * x + np.float32(sin) * (y - np.float32(foot))
     canvas.paint(alpha * canvas.alpha(np.float32((middle + 0.42) * reach) - along), tip)
     if cover is not None:
-        ink = np.full(3, 0.08 if petal.mean() > 0.35 else 0.92, np.float32)
-        canvas.paint(0.75 * alpha * cover, ink)
+        canvas.paint(0.75 * alpha * cover, ink_on(petal))
     canvas.paint(0.35 * np.clip(1.0 - np.abs(outline) * 40.0, 0.0, 1.0), petal * 0.5)
 
 

@@ -53,3 +53,13 @@ def shade(colour: str, rng: np.random.Generator, spread: float = 0.055) -> np.nd
     gain = 1.0 + 0.10 * rng.standard_normal()
     value = np.asarray(COLOURS[colour]) * gain + spread * rng.standard_normal(3)
     return np.clip(value, 0.0, 1.0).astype(np.float32)
+
+
+def grey(level: float) -> np.ndarray:
+    """A grey of this level in [0, 1] as float32 (3,)."""
+    return np.full(3, level, np.float32)
+
+
+def ink_on(colour: np.ndarray) -> np.ndarray:
+    """What markings are drawn with: dark on a light colour, light on a dark one; float32 (3,)."""
+    return grey(0.08 if colour.mean() > 0.35 else 0.92)

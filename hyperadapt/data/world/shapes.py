@@ -32,14 +32,13 @@ def capsule(x: Field, y: Field, start: Sequence[float], end: Sequence[float], r0
 
 def convex(x: Field, y: Field, corners: Sequence[Sequence[float]]) -> Field:
     """Convex polygon, corners listed clockwise on the screen (y down)."""
-    distance: Field | None = None
+    if not corners:
+        raise ValueError("convex needs at least one corner, got none; pass the corners clockwise")
+    distance = np.full_like(x, -np.inf)
     for (x0, y0), (x1, y1) in zip(corners, [*corners[1:], corners[0]], strict=True):
         length = float(np.hypot(x1 - x0, y1 - y0)) + 1e-9
         nx, ny = (y1 - y0) / length, (x0 - x1) / length
-        edge = np.float32(nx) * x + np.float32(ny) * y - np.float32(nx * x0 + ny * y0)
-        distance = edge if distance is None else np.maximum(distance, edge)
-    if distance is None:
-        raise ValueError("convex needs at least one corner, got none; pass the corners clockwise")
+        np.maximum(distance, np.float32(nx) * x + np.float32(ny) * y - np.float32(nx * x0 + ny * y0), out=distance)
     return distance
 
 

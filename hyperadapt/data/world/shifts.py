@@ -14,7 +14,7 @@ Shift = Callable[[Rendering, np.random.Generator], np.ndarray]
 
 _Y, _X = np.meshgrid(np.linspace(-1, 1, SIZE), np.linspace(-1, 1, SIZE), indexing="ij")
 _X, _Y = _X.astype(np.float32), _Y.astype(np.float32)
-_LUMA: Final = np.float32([0.299, 0.587, 0.114])
+_LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def _grey(rgb: np.ndarray) -> np.ndarray:
@@ -33,7 +33,7 @@ def sketch(seen: Rendering, rng: np.random.Generator) -> np.ndarray:
     down, along = np.gradient(smooth, axis=(1, 2))
     line = np.clip(7.0 * np.sqrt(down**2 + along**2).max(axis=0) - 0.15, 0.0, 1.0)
     wash = 0.35 * smooth + 0.65
-    paper = np.float32([0.97, 0.96, 0.92])[:, None, None]
+    paper = np.array([0.97, 0.96, 0.92], np.float32)[:, None, None]
     grain = np.float32(0.03) * rng.standard_normal(line.shape, dtype=np.float32)
     return (wash * paper) * (1.0 - 0.9 * line) + grain
 

@@ -87,6 +87,10 @@ class WorldSource(AbstractImageSource):
         train_at, val_at = coop_draw(train.labels.tolist(), val.labels.tolist(), shots, seed)
         return Draw(_pick(train, train_at), _pick(val, val_at), self._parts["test"])
 
+    def zero_shot_part(self) -> Part:
+        """The test part."""
+        return self._parts["test"]
+
     def notices(self, shots: int) -> tuple[str, ...]:
         """Says when the classes have fewer training pictures than shots."""
         most = PER_CLASS["train"]

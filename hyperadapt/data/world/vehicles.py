@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from hyperadapt.data.world.canvas import Canvas
-from hyperadapt.data.world.palette import shade
+from hyperadapt.data.world.palette import ink_on, shade
 from hyperadapt.data.world.shapes import band, box, convex, ellipse, marking
 
 Corners = tuple[tuple[float, float], ...]
@@ -58,15 +58,15 @@ def paint_vehicle(canvas: Canvas, attributes: dict[str, str], rng: np.random.Gen
     canvas.fill(convex(x, y, build.roof), roof)
     if build.mast:
         canvas.fill(convex(x, y, ((-0.6, 0.18), (-0.1, -0.6), (-0.1, 0.18))), roof * 0.9)
-    glass = np.float32([0.75, 0.85, 0.92]) * np.float32(rng.uniform(0.4, 1.0))
+    glass = np.array([0.75, 0.85, 0.92], np.float32) * np.float32(rng.uniform(0.4, 1.0))
     _hull(canvas, build, x, y, attributes, rng)
     for window in build.windows:
         canvas.fill(box(x, y, *window, round_by=0.03), glass)
     for place, radius in build.wheels:
         low = max(build.body[3], 0.3) + 0.02 - 0.6 * (radius - 0.17)
         size = radius * stray[2]
-        canvas.fill(ellipse(x, y, place, low, size, size), np.float32([0.07, 0.07, 0.08]))
-        canvas.fill(ellipse(x, y, place, low, 0.45 * size, 0.45 * size), np.float32([0.6, 0.6, 0.62]))
+        canvas.fill(ellipse(x, y, place, low, size, size), np.array([0.07, 0.07, 0.08], np.float32))
+        canvas.fill(ellipse(x, y, place, low, 0.45 * size, 0.45 * size), np.array([0.6, 0.6, 0.62], np.float32))
 
 
 def _hull(
@@ -86,8 +86,7 @@ def _hull(
     hull = canvas.fill(outline, body)
     cover = marking(attributes["marking"], x, y, 0.24, rng.uniform(-0.06, 0.06))
     if cover is not None:
-        ink = np.full(3, 0.08 if body.mean() > 0.35 else 0.92, np.float32)
-        canvas.paint(0.85 * hull * cover, ink)
+        canvas.paint(0.85 * hull * cover, ink_on(body))
     if attributes["trim"] != "none":
         level = top + 0.22 * (bottom - top)
         canvas.paint(hull * band(y, level, 0.07), shade(attributes["trim"], rng))
@@ -95,5 +94,5 @@ def _hull(
 
 def _flag(canvas: Canvas, build: _Build, x: np.ndarray, y: np.ndarray, colour: np.ndarray) -> None:
     fx, fy = build.flag
-    canvas.fill(box(x, y, fx - 0.015, fy - 0.42, fx + 0.015, fy), np.float32([0.2, 0.2, 0.2]))
+    canvas.fill(box(x, y, fx - 0.015, fy - 0.42, fx + 0.015, fy), np.array([0.2, 0.2, 0.2], np.float32))
     canvas.fill(box(x, y, fx, fy - 0.42, fx + 0.26, fy - 0.2), colour)
