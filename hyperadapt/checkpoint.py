@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 
 from hyperadapt.errors import InputError
@@ -37,7 +38,10 @@ def save_checkpoint(folder: Path, model: FewShotModel, config: dict[str, Any]) -
     """
     folder.mkdir(parents=True, exist_ok=True)
     payload = safetensors.torch.save(
-        {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+        {
+            name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, value in model.state_dict().items()
+        }
     )
     temporary = folder / f".{WEIGHTS}.{os.getpid()}.part"
     temporary.write_bytes(payload)

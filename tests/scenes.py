@@ -9,7 +9,7 @@ CLASS_NAMES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
 
 
 def write_features(folder, per_class=16, width=24, seed=0, **changed):
-    """A pool of class clusters with texts that point roughly at them; `changed` replaces arrays or drops them (None)."""
+    """A pool of class clusters, texts roughly at them; `changed` replaces arrays or drops them (None)."""
     rng = np.random.default_rng(seed)
     count = len(CLASS_NAMES)
     centres = rng.normal(size=(count, width)) + 1.5 * rng.normal(size=width)

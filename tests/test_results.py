@@ -1,5 +1,4 @@
 import json
-import os
 import threading
 
 import pytest
@@ -13,7 +12,7 @@ def test_a_written_file_reads_back_and_leaves_no_scrap(tmp_path):
     path = tmp_path / "deep" / "x.json"
     write_json(path, {"a": [1, 2.5, None], "ü": "é"})
     assert read_json(path) == {"a": [1, 2.5, None], "ü": "é"}
-    assert os.listdir(path.parent) == ["x.json"]
+    assert [entry.name for entry in path.parent.iterdir()] == ["x.json"]
 
 
 def test_a_failed_write_leaves_the_old_file_whole(tmp_path):
@@ -22,7 +21,7 @@ def test_a_failed_write_leaves_the_old_file_whole(tmp_path):
     with pytest.raises(TypeError):
         write_json(path, {"new": object()})
     assert read_json(path) == {"old": True}
-    assert os.listdir(tmp_path) == ["x.json"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.json"]
 
 
 def test_a_reader_never_sees_a_part(tmp_path):

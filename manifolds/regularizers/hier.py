@@ -111,7 +111,7 @@ def mine_triplets(
 
 
 def _choose(cost: Float[Tensor, "t p"], tau: float, generator: torch.Generator | None) -> Float[Tensor, "t p"]:
-    """Straight-through Gumbel choice of the cheapest candidate: one-hot forward, softmax backward (eq. of LCA choice)."""
+    """Straight-through Gumbel choice of the cheapest candidate: one-hot forward, softmax backward."""
     uniform = torch.rand(cost.shape, generator=generator, device=cost.device, dtype=cost.dtype)
     gumbel = -torch.log(-torch.log(uniform.clamp(min=torch.finfo(cost.dtype).tiny, max=1 - 1e-7)))
     soft = torch.softmax(-cost / tau + gumbel, dim=1)
@@ -186,8 +186,10 @@ def hier_term(
         manifold: where the points live.
         nodes: the samples to arrange.
         candidates: (P, D) possible ancestors; may be the nodes themselves.
-        neighbours, per_anchor: see `mine_triplets`.
-        tau, margin: see `ancestor_loss`.
+        neighbours: see `mine_triplets`.
+        per_anchor: see `mine_triplets`.
+        tau: see `ancestor_loss`.
+        margin: see `ancestor_loss`.
         generator: source of every draw, on the device of the points.
     """
     if candidates.shape[0] < 2:
