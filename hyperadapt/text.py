@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -12,6 +13,9 @@ from torch.nn.functional import normalize
 from hyperadapt.errors import InputError
 
 ENCODE_CHUNK = 256
+SPARE_TOKENS = 256
+"""Room beyond the context in which a text that is too long shows its length, instead of being cut in silence."""
+KEPT_TOKENIZATIONS = 8
 
 
 class TextTower:
@@ -29,6 +33,7 @@ class TextTower:
         self.model: Any = model  # towers are typed loosely: they differ by library
         self.tokenizer: Any = tokenizer
         self.tower: Any = getattr(model, "text", model)
+        self._tokenize = lru_cache(maxsize=KEPT_TOKENIZATIONS)(self._tokenize_now)
         self.context_length = int(getattr(model, "context_length", None) or getattr(self.tower, "context_length", 77))
         self.pool_type = getattr(self.tower, "pool_type", getattr(model, "text_pool_type", "argmax"))
         self.eos_id = getattr(self.tower, "eos_id", getattr(model, "text_eos_id", None))
@@ -66,9 +71,11 @@ class TextTower:
         Raises:
             InputError: naming the first text that does not fit.
         """
-        roomy = self.context_length + 256
+        return self._tokenize(tuple(texts), reserve)
+
+    def _tokenize_now(self, texts: tuple[str, ...], reserve: int) -> Int[Tensor, "n l"]:
         try:
-            ids = self.tokenizer(list(texts), context_length=roomy)
+            ids = self.tokenizer(list(texts), context_length=self.context_length + SPARE_TOKENS)
         except TypeError:
             return self.tokenizer(list(texts))
         room = self.context_length - reserve
