@@ -20,11 +20,16 @@ LorentzPoints = Float[Tensor, "*batch dim+1"]
 
 def _time(space: Tensor, c: Curvature) -> Tensor:
     """``x₀ = √(1/c + |x_s|²)``."""
-    return (1.0 / c + square(space)).sqrt()
+    return (1.0 / c + square(space.to(scalars.wide_dtype(space)))).sqrt()
+
+
+def _from_space(space: Tensor, c: Curvature) -> LorentzPoints:
+    """The point of the hyperboloid over a space part, its time part as exact as the dtype allows."""
+    return torch.cat([_time(space, c).to(space.dtype), space], dim=-1)
 
 
 def from_ball(x: Points, c: Curvature = 1.0) -> LorentzPoints:
-    """A point of the ball on the hyperboloid: ``x₀ = (2 - a)/(a√c)``, ``x_s = 2x/a``, ``a = 1 - c|x|²``.
+    """A point of the ball on the hyperboloid: ``x_s = 2x/(1 - c|x|²)``, ``x₀ = √(1/c + |x_s|²)``.
 
     Example:
         >>> from_ball(torch.tensor([0.5, 0.0]))
@@ -32,9 +37,7 @@ def from_ball(x: Points, c: Curvature = 1.0) -> LorentzPoints:
     """
     (x,) = scalars.as_vectors(x, names="from_ball")
     c = scalars.as_curvature(c, x, "from_ball")
-    a = mappings.margin(x, c)
-    time = (2.0 - a) / a * c**-0.5
-    return torch.cat([time.to(x.dtype), scalars.scale(2.0 / a, x)], dim=-1)
+    return _from_space(scalars.scale(2.0 / mappings.margin(x, c), x), c)
 
 
 def to_ball(x: LorentzPoints, c: Curvature = 1.0) -> Points:
@@ -134,8 +137,7 @@ class Lorentz(AbstractManifold):
 
     def origin(self, *size: int, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Points:
         """``(1/√c, 0, ..., 0)`` in the given shape."""
-        zero = torch.zeros(*size, dtype=dtype, device=device)
-        return torch.cat([zero[..., :1] + (self.c**-0.5).to(zero.dtype), zero[..., 1:]], dim=-1)
+        return _from_space(torch.zeros(*size, dtype=dtype, device=device)[..., 1:], self.c)
 
     def _feature_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
         return (*size[:-1], size[-1] - 1)
@@ -158,8 +160,8 @@ class Lorentz(AbstractManifold):
 
     def projx(self, x: Points) -> Points:
         """Recompute the time part from the space part; idempotent bit for bit."""
-        (wide,), _ = self._wide(x, points=0, names="projx")
-        return torch.cat([_time(wide[..., 1:], self.c).to(x.dtype), x[..., 1:]], dim=-1)
+        self._wide(x, points=0, names="projx")
+        return _from_space(x[..., 1:], self.c)
 
     def proju(self, x: Points, v: Tangents) -> Tangents:
         """Nearest tangent vector in the Lorentz sense: ``v + c⟨x, v⟩_L x``."""
@@ -180,6 +182,12 @@ class Lorentz(AbstractManifold):
         shrunk = [s / (1.0 + (1.0 + c * square(s)).sqrt()) for s in (x[..., 1:], y[..., 1:])]
         margins = [2.0 / (1.0 + (1.0 + c * square(s)).sqrt()) for s in (x[..., 1:], y[..., 1:])]
         return square(shrunk[0] - shrunk[1]) / (margins[0] * margins[1]), c
+
+    def _stored(self, ball: Tensor, c: Tensor, dtype: torch.dtype) -> LorentzPoints:
+        """A point of the wide ball, within the radius of ``dtype``, as a point of the hyperboloid in that dtype."""
+        radius_square = c * square(ball)
+        ball = scalars.scale(mappings.inside(torch.ones_like(radius_square), radius_square, dtype), ball)
+        return _from_space(scalars.scale(2.0 / mappings.margin(ball, c), ball).to(dtype), c)
 
     def dist(self, x: Points, y: Points, *, keepdim: bool = False) -> Values:
         """Geodesic distance; subgradient 0 where the points coincide."""
@@ -209,7 +217,7 @@ class Lorentz(AbstractManifold):
         """``cosh(√c|v|)x + sinh(√c|v|)v/(√c|v|)``, through the ball, so that a long step cannot overflow."""
         (x, v), dtype = self._wide(x, v, names="expmap")
         c = self.c
-        return from_ball(mappings.expmap(to_ball(x, c), tangent_to_ball(x, v, c), c), c).to(dtype)
+        return self._stored(mappings.expmap(to_ball(x, c), tangent_to_ball(x, v, c), c), c, dtype)
 
     def logmap(self, x: Points, y: Points) -> Tangents:
         """Logarithmic map."""
@@ -222,7 +230,7 @@ class Lorentz(AbstractManifold):
         """Exponential map at the origin; the time part of ``v`` is zero there and not read."""
         (v,), dtype = self._wide(v, points=0, names="expmap0")
         c = self.c
-        return from_ball(mappings.expmap0(v[..., 1:] / 2.0, c), c).to(dtype)
+        return self._stored(mappings.expmap0(v[..., 1:] / 2.0, c), c, dtype)
 
     def logmap0(self, y: Points) -> Tangents:
         """Logarithmic map at the origin."""
@@ -269,4 +277,4 @@ class Lorentz(AbstractManifold):
         """Point at time ``t`` between ``x`` and ``y``."""
         (x, y), dtype = self._wide(x, y, points=2, names="geodesic")
         c = self.c
-        return from_ball(mappings.geodesic(t, to_ball(x, c), to_ball(y, c), c), c).to(dtype)
+        return self._stored(mappings.geodesic(t, to_ball(x, c), to_ball(y, c), c), c, dtype)

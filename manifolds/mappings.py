@@ -198,12 +198,16 @@ def logmap0(y: Points, c: Curvature = 1.0) -> Tangents:
 
 
 def gyrosum(x: Points, y: Points, a: Rows, b: Rows, c: Curvature, dtype: torch.dtype) -> Points:
-    """Möbius sum ``[a s + c|s|² x]/(ab + c|s|²)``, ``s = x + y``, kept inside the limit of ``dtype``."""
+    """Möbius sum ``[a s + c|s|² x]/(ab + c|s|²)``, ``s = x + y``, kept inside the limit of ``dtype``.
+
+    The length is measured on the result: where ``x`` and ``y`` nearly cancel, the formula's is not what was stored.
+    """
     total = x + y
     cross = c * square(total)
     inverse = (a * b + cross).reciprocal()
-    shrink = inside(inverse, cross * inverse, dtype)
-    return combine(a * shrink, total, cross * shrink, x)
+    result = combine(a * inverse, total, cross * inverse, x)
+    radius_square = c * square(result)
+    return scale(inside(torch.ones_like(radius_square), radius_square, dtype), result)
 
 
 def expmap(x: Points, v: Tangents, c: Curvature = 1.0) -> Points:
