@@ -113,16 +113,19 @@ class Euclidean(AbstractManifold):
 
     def transp(self, x: Points, y: Points, v: Tangents) -> Tangents:
         """``v``, broadcast to the points."""
-        x, y, v = self._vectors(x, y, v, names="transp")
-        return v.expand(torch.broadcast_shapes(x.shape, y.shape, v.shape))
+        return self._carried(v, x, y, names="transp")
+
+    def _carried(self, v: Tensor, *points: Tensor, names: str) -> Tensor:
+        lifted = self._vectors(v, *points, names=names)
+        return lifted[0].expand(torch.broadcast_shapes(*(x.shape for x in lifted)))
 
     def transp0(self, y: Points, v: Tangents) -> Tangents:
         """``v``, broadcast to ``y``."""
-        return self.transp(y, y, v)
+        return self._carried(v, y, names="transp0")
 
     def transp0back(self, x: Points, v: Tangents) -> Tangents:
         """``v``, broadcast to ``x``."""
-        return self.transp(x, x, v)
+        return self._carried(v, x, names="transp0back")
 
     def inner(self, x: Points, u: Tangents, v: Tangents | None = None, *, keepdim: bool = False) -> Values:
         """``4⟨u, v⟩``; of ``u`` with itself where ``v`` is left out."""
@@ -146,11 +149,13 @@ class Euclidean(AbstractManifold):
 
     def mobius_add(self, x: Points, y: Points) -> Points:
         """``x + y``."""
-        return self.expmap(x, y)
+        x, y = self._vectors(x, y, names="mobius_add")
+        return x + y
 
     def mobius_sub(self, x: Points, y: Points) -> Points:
         """``x - y``."""
-        return self.logmap(y, x)
+        x, y = self._vectors(x, y, names="mobius_sub")
+        return x - y
 
     def mobius_scalar_mul(self, r: float | Tensor, x: Points) -> Points:
         """``r x``."""
@@ -164,4 +169,4 @@ class Euclidean(AbstractManifold):
 
     def gyration(self, x: Points, y: Points, v: Tangents) -> Tangents:
         """``v``: flat space has no gyration."""
-        return self.transp(x, y, v)
+        return self._carried(v, x, y, names="gyration")

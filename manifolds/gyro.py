@@ -28,8 +28,7 @@ def mobius_add(x: Points, y: Points, c: Curvature = 1.0) -> Points:
         >>> mobius_add(torch.tensor([0.5, 0.0]), torch.tensor([0.5, 0.0]))
         tensor([0.8000, 0.0000])
     """
-    dtype = storage_dtype(x, y)
-    x, y = scalars.as_vectors(x, y, names="mobius_add")
+    (x, y), dtype = scalars.as_vectors(x, y, names="mobius_add"), storage_dtype(x, y)
     c = scalars.as_curvature(c, x, "mobius_add")
     return gyrosum(x, y, margin(x, c), margin(y, c), c, dtype)
 
@@ -46,8 +45,7 @@ def mobius_scalar_mul(r: Curvature, x: Points, c: Curvature = 1.0) -> Points:
         >>> mobius_scalar_mul(2.0, torch.tensor([0.5, 0.0]))
         tensor([0.8000, 0.0000])
     """
-    dtype = storage_dtype(x)
-    (x,) = scalars.as_vectors(x, names="mobius_scalar_mul")
+    (x,), dtype = scalars.as_vectors(x, names="mobius_scalar_mul"), storage_dtype(x)
     c = scalars.as_curvature(c, x, "mobius_scalar_mul")
     weight = r * log_weight(x, c)
     return scale(ray(weight, c * square(x) * weight.square(), dtype), x)
@@ -71,8 +69,7 @@ def mobius_matvec(m: Float[Tensor, "*batch out dim"], x: Points, c: Curvature = 
         >>> mobius_matvec(2 * torch.eye(2), torch.tensor([0.5, 0.0]))
         tensor([0.8000, 0.0000])
     """
-    dtype = storage_dtype(x)
-    m, x = scalars.as_vectors(m, x, names="mobius_matvec")
+    (m, x), dtype = scalars.as_vectors(m, x, names="mobius_matvec"), storage_dtype(x)
     c = scalars.as_curvature(c, x, "mobius_matvec")
     with torch.autocast(x.device.type, enabled=False):
         image = (m @ x[..., None]).squeeze(-1) if m.ndim > 2 else x @ m.mT

@@ -225,8 +225,7 @@ def expmap(x: Points, v: Tangents, c: Curvature = 1.0) -> Points:
         >>> expmap(torch.zeros(2), torch.tensor([1.0, 0.0]))
         tensor([0.7616, 0.0000])
     """
-    dtype = storage_dtype(x)
-    x, v = scalars.as_vectors(x, v, names="expmap")
+    (x, v), dtype = scalars.as_vectors(x, v, names="expmap"), storage_dtype(x)
     c = scalars.as_curvature(c, x, "expmap")
     a = margin(x, c)
     angle_square = c * square(v) / a.square()

@@ -28,7 +28,7 @@ def _blocks(rows: int, columns: int, batch: int, device: torch.device) -> Iterat
     """Slices of rows whose float64 block stays within the budget of the device."""
     budget = CPU_BUDGET_BYTES if device.type == "cpu" else DEVICE_BUDGET_BYTES
     size = max(1, budget // (8 * max(1, columns) * max(1, batch)))
-    return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
+    return (slice(start, min(start + size, rows)) for start in range(0, max(1, rows), size))
 
 
 def _exact_gap(gap: Tensor, near: Tensor, left: Tensor, right: Tensor) -> Tensor:
@@ -194,6 +194,7 @@ def pairwise_root(x: Points, y: Points | None, c: Curvature) -> Matrix:
     """``√(δ/(ab))`` for all pairs of rows: ``sinh(√c d/2)/√c``, and half the distance where ``c`` is the float zero."""
     same = y is None or y is x
     x, y = _matrices(x, y)
+    y = y.view_as(y) if y is x else y
     if isinstance(c, Tensor) or c > 0.0:
         c = _matrix_curvature(x, c)
     else:

@@ -98,21 +98,22 @@ class _PolarPairs(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(u: Tensor, v: Tensor, c: Tensor) -> Tensor:
+    def forward(u: Tensor, v: Tensor, c: Tensor, same: bool) -> Tensor:
         (s, hat_u), (t, hat_v) = _frame(u, c), _frame(v, c)
-        return _distance(s, t.mT, pairwise_flat(hat_u, hat_v).square() / 4.0, c).to(u.dtype)
+        return _distance(s, t.mT, _chords(hat_u, hat_v, same), c).to(u.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.save_for_backward(*inputs)
+        ctx.save_for_backward(*inputs[:3])
+        ctx.same = inputs[3]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         u, v, c = ctx.saved_tensors
         grad = grads[0].to(c.dtype)
         (s, hat_u), (t, hat_v) = _frame(u, c), _frame(v, c)
-        kappa = pairwise_flat(hat_u, hat_v).square() / 4.0
-        need_u, need_v, need_c = ctx.needs_input_grad
+        kappa = _chords(hat_u, hat_v, ctx.same)
+        need_u, need_v, need_c, _ = ctx.needs_input_grad
         grad_u = _pull(grad, *_weights(s, t.mT, kappa), kappa, hat_u, hat_v) if need_u else None
         along, across = (w.mT for w in _weights(t.mT, s, kappa))
         grad_v = _pull(grad.mT, along, across, kappa.mT, hat_v, hat_u) if need_v else None
@@ -120,7 +121,13 @@ class _PolarPairs(Function):
             None if grad_u is None else grad_u.sum_to_size(u.shape).to(u.dtype),
             None if grad_v is None else grad_v.sum_to_size(v.shape).to(v.dtype),
             _curvature_gradient(grad, s, t.mT, kappa, c) if need_c else None,
+            None,
         )
+
+
+def _chords(hat_u: Tensor, hat_v: Tensor, same: bool) -> Tensor:
+    """Squared chords between directions; symmetric bit for bit within one set."""
+    return pairwise_flat(hat_u, None if same else hat_v).square() / 4.0
 
 
 def _pull(grad: Tensor, along: Tensor, across: Tensor, kappa: Tensor, own: Tensor, other: Tensor) -> Tensor:
@@ -153,7 +160,7 @@ def dist(u: Tangents, v: Tangents, c: Curvature = 1.0, keepdim: bool = False) ->
     """
     u, v = scalars.as_vectors(u, v, names="polar.dist")
     c = _curvature_tensor(c, u, "polar.dist")
-    u, v = torch.broadcast_tensors(u, v)
+    u, v = torch.broadcast_tensors(u, v.view_as(v) if v is u else v)
     if c.ndim:
         batch = torch.broadcast_shapes(u.shape[:-1], c.shape[:-1])
         u, v = u.expand(*batch, u.shape[-1]), v.expand(*batch, v.shape[-1])
@@ -168,10 +175,11 @@ def pairwise_dist(u: Tangents, v: Tangents | None = None, c: Curvature = 1.0) ->
         tensor([[0.0000, 3.3419],
                 [3.3419, 0.0000]])
     """
+    same = v is None or v is u
     u, v = scalars.as_vectors(u, u if v is None else v, names="polar.pairwise_dist")
     if u.ndim < 2 or v.ndim < 2:
         raise ValueError(f"polar.pairwise_dist needs matrices, got {tuple(u.shape)} and {tuple(v.shape)}; use u[None]")
     c = _curvature_tensor(c, u, "polar.pairwise_dist")
     if c.ndim and c.shape[-2:] != (1, 1):
         raise ValueError(f"polar.pairwise_dist needs c 0-dim or ending in two axes of one, got {tuple(c.shape)}")
-    return _PolarPairs.apply(u, v, c)  # pyright: ignore[reportReturnType]
+    return _PolarPairs.apply(u, v.view_as(v) if v is u else v, c, same)  # pyright: ignore[reportReturnType]

@@ -100,7 +100,8 @@ def narrow(rows: Rows, dtype: torch.dtype) -> Rows:
 
 
 def _expand(rows: tuple[Tensor, ...], vectors: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
-    """Give rows and vectors one batch shape, so that the functions below meet no broadcasting."""
+    """Give rows and vectors one batch shape, and no tensor twice, which the compiler does not trace."""
+    vectors = tuple(v.view_as(v) if any(v is w for w in vectors[:i]) else v for i, v in enumerate(vectors))
     shapes = [t.shape[:-1] for t in (*rows, *vectors)]
     if all(s == shapes[0] for s in shapes):
         return list(rows), list(vectors)
