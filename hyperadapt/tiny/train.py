@@ -24,7 +24,7 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize, pad
 
-from hyperadapt.data.world import load_world, world_names
+from hyperadapt.data.world import load_world, world_domains, world_names
 from hyperadapt.tiny import FOLDER, load_tiny
 from hyperadapt.tiny.measure import measure
 from hyperadapt.tiny.pairs import Pairs, build_pairs
@@ -188,6 +188,9 @@ def write_card(out: Path, training: dict[str, Any]) -> None:
         "data_fingerprints": {name: source.fingerprint for name, source in sources.items()},
         "training": training,
         "zero_shot": {name: {key: row[key] for key in ("all", "base", "novel")} for name, row in figures.items()},
+        "zero_shot_domains": {
+            name: measure(model, preprocess, tokenizer, load_world(name)) for name in world_domains("birds")
+        },
         "linear_probe_16_shot": {name: row["probe_16_shot"] for name, row in figures.items()},
         "versions": {
             "python": platform.python_version(), "torch": torch.__version__, "open_clip": open_clip.__version__,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from hyperadapt.data.world import load_world, world_names
+from hyperadapt.data.world import load_world, world_domains, world_names
 from hyperadapt.tiny import FOLDER, WEIGHTS, card, load_tiny
 from hyperadapt.tiny.measure import image_features, linear_probe, measure, text_features, zero_shot
 from hyperadapt.tiny.pairs import CAPTIONS_EACH, build_pairs, caption_texts, tokenize
@@ -73,6 +73,13 @@ def test_published_accuracies_lie_between_guessing_and_solved():
     for name in world_names():
         assert 0.35 <= card()["zero_shot"][name]["all"] <= 0.75
         assert card()["linear_probe_16_shot"][name] >= card()["zero_shot"][name]["all"] + 0.10
+
+
+def test_shifted_domains_cost_accuracy_but_leave_some():
+    plain = card()["zero_shot"]["birds"]["all"]
+    assert set(card()["zero_shot_domains"]) == set(world_domains("birds"))
+    for row in card()["zero_shot_domains"].values():
+        assert 4 / 40 < row["all"] < plain - 0.05
 
 
 def test_zero_shot_of_a_sample_agrees_with_the_card(tiny):

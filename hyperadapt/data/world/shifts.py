@@ -28,22 +28,22 @@ def _blur(rgb: np.ndarray) -> np.ndarray:
 
 
 def sketch(seen: Rendering, rng: np.random.Generator) -> np.ndarray:
-    """Pencil on paper: dark lines where brightness changes, a faint wash of the colours."""
+    """A coloured drawing: soft pencil lines where the colour changes, a pale wash between them, paper grain."""
     smooth = _blur(seen.rgb)
     down, along = np.gradient(smooth, axis=(1, 2))
-    line = np.clip(7.0 * np.sqrt(down**2 + along**2).max(axis=0) - 0.15, 0.0, 1.0)
-    wash = 0.35 * smooth + 0.65
+    line = np.clip(6.0 * np.sqrt(down**2 + along**2).max(axis=0) - 0.3, 0.0, 1.0)
+    wash = 0.75 * smooth + 0.25
     paper = np.array([0.97, 0.96, 0.92], np.float32)[:, None, None]
     grain = np.float32(0.03) * rng.standard_normal(line.shape, dtype=np.float32)
-    return (wash * paper) * (1.0 - 0.9 * line) + grain
+    return (wash * paper) * (1.0 - 0.7 * line) + grain
 
 
 def washed_out(seen: Rendering, rng: np.random.Generator) -> np.ndarray:
     """An overexposed, faded print: little colour, little contrast, slightly out of focus."""
-    soft = _blur(_blur(seen.rgb))
+    soft = _blur(seen.rgb)
     grey = _grey(soft)[None]
-    faded = grey + np.float32(rng.uniform(0.25, 0.45)) * (soft - grey)
-    return np.float32(rng.uniform(0.42, 0.55)) + np.float32(0.42) * faded
+    faded = grey + np.float32(rng.uniform(0.55, 0.8)) * (soft - grey)
+    return np.float32(rng.uniform(0.18, 0.28)) + np.float32(0.72) * faded
 
 
 def texture_swapped(seen: Rendering, rng: np.random.Generator) -> np.ndarray:
@@ -59,9 +59,9 @@ def texture_swapped(seen: Rendering, rng: np.random.Generator) -> np.ndarray:
 
 def noisy(seen: Rendering, rng: np.random.Generator) -> np.ndarray:
     """A poor sensor in the dark: less light, strong noise, some dead pixels."""
-    dim = np.float32(rng.uniform(0.55, 0.8)) * seen.rgb
-    grain = dim + np.float32(0.13) * rng.standard_normal(dim.shape, dtype=np.float32)
-    dead = rng.random(dim.shape[1:]) < 0.03
+    dim = np.float32(rng.uniform(0.6, 0.85)) * seen.rgb
+    grain = dim + np.float32(0.09) * rng.standard_normal(dim.shape, dtype=np.float32)
+    dead = rng.random(dim.shape[1:]) < 0.02
     return np.where(dead, np.float32(rng.random() < 0.5), grain)
 
 
