@@ -4,7 +4,7 @@ Curvature is ``c > 0`` with sectional curvature ``-c``; the ball is ``|x| < 1/�
 with ``λ = 2/(1 - c|x|²)``. ``c`` is a float, a 0-dim tensor or a tensor that broadcasts against points with a last
 axis of one. The last axis of a point is the vector. Half precision is lifted to float32, and so are the results.
 
-All formulas are written in ``a = 1 - c|x|²``, ``b = 1 - c|y|²`` and ``δ = |x - y|²`` (see ``scalars``), with no
+All formulas are written in ``a = 1 - c|x|²``, ``b = 1 - c|y|²`` and ``δ = |x - y|²`` (see ``rows``), with no
 quotient that is 0/0 where points coincide and no difference of nearly equal numbers except ``a`` and ``b`` themselves.
 """
 
@@ -174,7 +174,8 @@ def expmap0(v: Tangents, c: Curvature = 1.0) -> Points:
     """
     (v,) = scalars.as_vectors(v, names="expmap0")
     c = scalars.as_curvature(c, v, "expmap0")
-    angle_square = c * square(v)
+    v, length = scalars.with_square(v)
+    angle_square = c * length
     return scale(ray(torch.ones_like(angle_square), angle_square, v.dtype), v)
 
 
