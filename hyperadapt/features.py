@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,8 +28,16 @@ def _silent(_done: int, _total: int) -> None:
     """No progress report."""
 
 
-def _chunks(rows: Sequence[int], size: int) -> list[Sequence[int]]:
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
+class View(NamedTuple):
+    """One look at an image: its pool row, which view (0 is the evaluation view), and the seed of a random one."""
+
+    row: int
+    number: int = 0
+    seed: int = 0
+
+
+def _chunks(views: Sequence[View], size: int) -> list[Sequence[View]]:
+    return [views[start : start + size] for start in range(0, len(views), size)]
 
 
 def augmented(image: Image.Image, size: int, generator: np.random.Generator) -> Image.Image:
@@ -139,56 +147,56 @@ class TowerFeatures(AbstractFrozenFeatures):
         self.logit_scale = backbone.logit_scale
         self.classes = class_text(backbone.text, source.class_names, source.templates)
         self.embed_dim = self.classes.weights.shape[1]
-        self._pooled: dict[int, Tensor] = {}
         self.part_width = backbone.part_width
+        self._pooled: dict[View, Tensor] = {}
 
     def encode_missing(self, rows: np.ndarray, progress: Progress = _silent) -> None:
         """Encode the evaluation view of rows that have not been encoded yet."""
-        missing = [int(row) for row in dict.fromkeys(rows.tolist()) if row not in self._pooled]
-        done = 0
-        for chunk, features in self._encode(missing, self._evaluation_pixels, with_parts=False):
-            self._pooled.update(zip(chunk, features.pooled, strict=True))
-            done += len(chunk)
-            progress(done, len(missing))
+        self._keep([View(row) for row in rows.tolist()], progress)
 
     def training_views(
         self, rows: np.ndarray, seed: int, with_parts: bool, progress: Progress = _silent
     ) -> ImageFeatures:
         """The evaluation view, then `views` random resized crops (half to all of the area) with flips."""
-        pieces, done = [], 0
-        for view in range(self.views + 1):
-            pixels = self._evaluation_pixels if view == 0 else partial(self._augmented_pixels, seed=seed, view=view)
-            for chunk, features in self._encode(rows.tolist(), pixels, with_parts):
-                pieces.append(features)
-                done += len(chunk)
-                progress(done, (self.views + 1) * len(rows))
-        return ImageFeatures.cat(pieces)
+        views = [View(row) for row in rows.tolist()]
+        views += [View(row, number, seed) for number in range(1, self.views + 1) for row in rows.tolist()]
+        if with_parts and self.part_width is not None:
+            return ImageFeatures.cat(list(self._encode(views, with_parts=True, progress=progress)))
+        self._keep(views, progress)
+        return ImageFeatures(torch.stack([self._pooled[view] for view in views]))
 
     def batches(self, rows: np.ndarray, with_parts: bool) -> Iterator[ImageFeatures]:
         """Kept features, or, with parts, the tower's output as it comes (parts are too large to keep)."""
+        views = [View(row) for row in rows.tolist()]
         if with_parts and self.part_width is not None:
-            for _, features in self._encode(rows.tolist(), self._evaluation_pixels, with_parts=True):
-                yield features
+            yield from self._encode(views, with_parts=True)
             return
-        self.encode_missing(rows)
-        for chunk in _chunks(rows.tolist(), STORED_BATCH):
-            yield ImageFeatures(torch.stack([self._pooled[row] for row in chunk]))
+        self._keep(views)
+        for chunk in _chunks(views, STORED_BATCH):
+            yield ImageFeatures(torch.stack([self._pooled[view] for view in chunk]))
 
-    def _evaluation_pixels(self, row: int) -> Float[Tensor, "3 h w"]:
-        return self.backbone.preprocess(self.images.image(row))
+    def _keep(self, views: Sequence[View], progress: Progress = _silent) -> None:
+        """Encode what is not kept yet, so that every view of an image passes the tower once for all methods."""
+        missing = [view for view in dict.fromkeys(views) if view not in self._pooled]
+        for chunk, features in zip(_chunks(missing, TOWER_BATCH), self._encode(missing, False, progress), strict=True):
+            self._pooled.update(zip(chunk, features.pooled, strict=True))
 
-    def _augmented_pixels(self, row: int, *, seed: int, view: int) -> Float[Tensor, "3 h w"]:
-        generator = np.random.default_rng([seed, view, row])
-        return self.backbone.preprocess(augmented(self.images.image(row), self.backbone.image_size, generator))
+    def _pixels(self, view: View) -> Float[Tensor, "3 h w"]:
+        image = self.images.image(view.row)
+        if view.number:
+            image = augmented(
+                image, self.backbone.image_size, np.random.default_rng([view.seed, view.number, view.row])
+            )
+        return self.backbone.preprocess(image)
 
-    def _encode(
-        self, rows: Sequence[int], pixels: Callable[[int], Tensor], with_parts: bool
-    ) -> Iterator[tuple[Sequence[int], ImageFeatures]]:
-        """Decode in threads, one batch ahead of the tower."""
+    def _encode(self, views: Sequence[View], with_parts: bool, progress: Progress = _silent) -> Iterator[ImageFeatures]:
+        """One batch after another, decoded in threads one batch ahead of the tower."""
         with ThreadPoolExecutor(DECODING_THREADS) as threads:
-            chunks = _chunks(rows, TOWER_BATCH)
-            pending = [threads.submit(pixels, row) for row in chunks[0]] if chunks else []
+            chunks, done = _chunks(views, TOWER_BATCH), 0
+            pending = [threads.submit(self._pixels, view) for view in chunks[0]] if chunks else []
             for i, chunk in enumerate(chunks):
                 ready = torch.stack([future.result() for future in pending])
-                pending = [threads.submit(pixels, row) for row in chunks[i + 1]] if i + 1 < len(chunks) else []
-                yield chunk, self.backbone.encode_images(ready, with_parts)
+                pending = [threads.submit(self._pixels, view) for view in chunks[i + 1]] if i + 1 < len(chunks) else []
+                yield self.backbone.encode_images(ready, with_parts)
+                done += len(chunk)
+                progress(done, len(views))

@@ -23,7 +23,7 @@ def text_features(model: Any, tokenizer: Any, source: WorldSource) -> Float[Tens
     """Class features of unit length: the mean over the data set's ensemble of templates."""
     rows = []
     for name in source.class_names:
-        features = model.encode_text(tokenizer([template.format(name) for template in source.ensemble]))
+        features = model.encode_text(tokenizer([template.format(name) for template in source.templates]))
         rows.append(normalize(normalize(features, dim=-1).mean(0), dim=-1))
     return torch.stack(rows)
 

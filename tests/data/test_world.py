@@ -163,7 +163,7 @@ def test_captions_fit_the_context_and_never_name_an_unnamed_class(family):
     rng = np.random.default_rng(0)
     tokenizer = open_clip.SimpleTokenizer(context_length=77)
     texts = [caption(family, label, rng) for label in range(len(family.fine)) for _ in range(12)]
-    names = [template.format(fine.name) for template in load_world(family.name).ensemble for fine in family.fine]
+    names = [template.format(fine.name) for template in load_world(family.name).templates for fine in family.fine]
     assert max(len(tokenizer.encode(text)) for text in [*texts, *names]) + 2 <= 32
     for fine in family.fine:
         mentions = [text for text in texts if re.search(rf"\b{re.escape(fine.name)}\b", text)]

@@ -31,7 +31,6 @@ class WorldSource(AbstractImageSource):
         shift: Name of a shifted domain, or None.
 
     Attributes:
-        ensemble: Further prompt templates for prompt ensembles.
         taxonomy: Class name to (coarse, superordinate).
         class_attributes: Class name to its attributes; "kind" is the coarse name.
 
@@ -46,8 +45,7 @@ class WorldSource(AbstractImageSource):
         self._family, self._shift = family, shift
         self.name = family.name if shift is None else f"{family.name}-{shift}"
         self.class_names = tuple(fine.name for fine in family.fine)
-        self.templates = (template(family.noun),)
-        self.ensemble = (template(family.noun), *TEMPLATES)
+        self.templates = (template(family.noun), *TEMPLATES)
         self.taxonomy = {fine.name: (fine.coarse, fine.superordinate) for fine in family.fine}
         self.class_attributes = {fine.name: dict(fine.attributes) for fine in family.fine}
         self._address = [
