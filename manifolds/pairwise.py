@@ -2,10 +2,9 @@
 
 The cross terms come from one matrix product in float64, the squared gaps from ``|x|² + |y|² - 2⟨x, y⟩``; pairs so near
 that this cancels are recomputed from differences. The result ``r = √(δ/(ab))`` is the only matrix kept for the backward
-pass, which is two more products. Rows are taken in blocks that fit a memory budget.
+pass, which is two more products. Both are taken in blocks that fit a memory budget.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -19,16 +18,17 @@ from manifolds.scalars import Curvature
 
 Matrix = Float[Tensor, "*batch rows columns"]
 
-CPU_BUDGET_BYTES = 8 * 2**20
-DEVICE_BUDGET_BYTES = 256 * 2**20
+CPU_BUDGET_BYTES = 4 * 2**20
+DEVICE_BUDGET_BYTES = 512 * 2**20
+SMALLEST_BLOCK = 64
 DENSE_FRACTION = 0.02
 
 
-def _blocks(rows: int, columns: int, batch: int, device: torch.device) -> Iterator[slice]:
-    """Slices of rows whose float64 block stays within the budget of the device."""
-    budget = CPU_BUDGET_BYTES if device.type == "cpu" else DEVICE_BUDGET_BYTES
-    size = max(1, budget // (8 * max(1, columns) * max(1, batch)))
-    return (slice(start, min(start + size, rows)) for start in range(0, max(1, rows), size))
+def _blocks(count: int, dim: int, batch: int, device: torch.device) -> list[slice]:
+    """Slices of rows whose float64 copies and products stay within the memory budget of the device."""
+    quarter = (CPU_BUDGET_BYTES if device.type == "cpu" else DEVICE_BUDGET_BYTES) // (4 * 8 * max(1, batch))
+    size = max(SMALLEST_BLOCK, min(quarter // max(1, dim), int(quarter**0.5)))
+    return [slice(start, min(start + size, count)) for start in range(0, max(1, count), size)]
 
 
 def _exact_gap(gap: Tensor, near: Tensor, left: Tensor, right: Tensor) -> Tensor:
@@ -50,17 +50,19 @@ def _exact_gap(gap: Tensor, near: Tensor, left: Tensor, right: Tensor) -> Tensor
 def _pair_root(x: Tensor, y: Tensor, c: Tensor, same: bool) -> Tensor:
     """``√(δ/(ab))`` of all pairs of rows, in the dtype of ``x``; ``c`` may be zero."""
     wide = scalars.wide_dtype(x)
-    left, right = x.to(wide), y.to(wide)
-    xx, yy = left.square().sum(-1, keepdim=True), right.square().sum(-1, keepdim=True)
+    xx, yy = scalars.square(x), scalars.square(y)
     a, b = margin_of(c * xx, x.dtype), margin_of(c * yy, y.dtype)
     batch = torch.broadcast_shapes(x.shape[:-2], y.shape[:-2], c.shape[:-2])
     result = x.new_empty((*batch, x.shape[-2], y.shape[-2]))
     cancels_below = 1e-2 if x.dtype == wide else 1e-8
-    for rows in _blocks(x.shape[-2], y.shape[-2], batch.numel(), x.device):
-        total = xx[..., rows, :] + yy.mT
-        gap = torch.sub(total, left[..., rows, :] @ right.mT, alpha=2.0)
-        gap = _exact_gap(gap, gap < cancels_below * total, left[..., rows, :], right)
-        result[..., rows, :] = (gap / b.mT / a[..., rows, :]).sqrt_()
+    for columns in _blocks(y.shape[-2], y.shape[-1], batch.numel(), x.device):
+        right, from_b = y[..., columns, :].to(wide), b[..., columns, :].mT
+        for rows in _blocks(x.shape[-2], x.shape[-1], batch.numel(), x.device):
+            left = x[..., rows, :].to(wide)
+            total = xx[..., rows, :] + yy[..., columns, :].mT
+            gap = torch.sub(total, left @ right.mT, alpha=2.0)
+            gap = _exact_gap(gap, gap < cancels_below * total, left, right)
+            result[..., rows, columns] = gap.div(from_b * a[..., rows, :]).sqrt_()
     if same:
         upper = result.triu(1)
         result = upper + upper.mT
@@ -75,34 +77,39 @@ def _(x: Tensor, y: Tensor, c: Tensor, same: bool) -> Tensor:
 
 def _root_gradients(grad: Tensor, x: Tensor, y: Tensor, c: Tensor, root: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of ``√(δ/(ab))`` in ``x``, ``y`` and ``c``, made of differentiable operations."""
-    wide = scalars.wide_dtype(x)
-    left, right = x.to(wide), y.to(wide)
-    xx, yy = left.square().sum(-1, keepdim=True), right.square().sum(-1, keepdim=True)
+    wide, tiny = scalars.wide_dtype(x), torch.finfo(x.dtype).tiny
+    xx, yy = scalars.square(x), scalars.square(y)
     a, b = margin_of(c * xx, x.dtype), margin_of(c * yy, y.dtype)
-    lively_a, lively_b = 1.0 - c * xx >= a, 1.0 - c * yy >= b
-    scaled = right / b
-    tiny = torch.finfo(x.dtype).tiny
-    to_left, along_left, to_right, weight_right, along_right = [], [], [], [], []
-    for rows in _blocks(x.shape[-2], y.shape[-2], root.shape[:-2].numel(), x.device):
-        r, g = root[..., rows, :], grad[..., rows, :]
-        weight = torch.where(r > 0, g / r.clamp(min=tiny), 0.0).to(wide)
-        along = (g * r).to(wide)
-        shrunk = weight / a[..., rows, :]
-        to_left.append((weight @ b.reciprocal() * left[..., rows, :] - weight @ scaled) / a[..., rows, :])
-        to_right.append(shrunk.mT @ left[..., rows, :])
-        weight_right.append(shrunk.sum(-2)[..., None])
-        along_left.append(along.sum(-1, keepdim=True))
-        along_right.append(along.sum(-2)[..., None])
-    pull_left = torch.where(lively_a, torch.cat(along_left, -2) / a, 0.0)
-    pull_right = torch.where(lively_b, sum(along_right) / b, 0.0)
-    grad_x = torch.cat(to_left, -2) + c * pull_left * left
-    grad_y = (sum(weight_right) * right - sum(to_right)) / b + c * pull_right * right
-    grad_c = (pull_left * xx / 2).sum(-2, keepdim=True) + (pull_right * yy / 2).sum(-2, keepdim=True)
+    inner_a, inner_b = (1.0 - c * xx >= a) / a, (1.0 - c * yy >= b) / b
+    batch = root.shape[:-2].numel()
+    row_blocks = _blocks(x.shape[-2], x.shape[-1], batch, x.device)
+    grad_x: list[Tensor | None] = [None] * len(row_blocks)
+    grad_y, grad_c = [], []
+    for columns in _blocks(y.shape[-2], y.shape[-1], batch, x.device):
+        right, own = y[..., columns, :].to(wide), None
+        for i, rows in enumerate(row_blocks):
+            left, r, g = x[..., rows, :].to(wide), root[..., rows, columns], grad[..., rows, columns]
+            along = (g * r).to(wide)
+            pull_left = inner_a[..., rows, :] * along.sum(-1, keepdim=True)
+            pull_right = inner_b[..., columns, :] * along.sum(-2)[..., None]
+            weight = torch.where(r > 0, g / r.clamp(min=tiny), 0.0).to(wide) / (a[..., rows, :] * b[..., columns, :].mT)
+            part = (weight.sum(-1, keepdim=True) + c * pull_left) * left - weight @ right
+            grad_x[i] = _added(grad_x[i], part.sum_to_size(left.shape))
+            part = (weight.sum(-2)[..., None] + c * pull_right) * right - weight.mT @ left
+            own = _added(own, part.sum_to_size(right.shape))
+            each = (pull_left * xx[..., rows, :]).sum(-2, keepdim=True)
+            grad_c.append(each + (pull_right * yy[..., columns, :]).sum(-2, keepdim=True))
+        grad_y.append(own.to(y.dtype))  # pyright: ignore[reportOptionalMemberAccess]
+    total_c = 0.5 * torch.stack(grad_c).sum(0)
     return (
-        grad_x.sum_to_size(x.shape).to(x.dtype),
-        grad_y.sum_to_size(y.shape).to(y.dtype),
-        grad_c.sum_to_size(c.shape) if c.ndim else grad_c.sum(),
+        torch.cat([part.to(x.dtype) for part in grad_x if part is not None], -2),
+        torch.cat(grad_y, -2),
+        total_c.sum_to_size(c.shape) if c.ndim else total_c.sum(),
     )
+
+
+def _added(total: Tensor | None, part: Tensor) -> Tensor:
+    return part if total is None else total + part
 
 
 @_pair_root.register_vmap
