@@ -73,7 +73,7 @@ def gyromidpoint(x: Points, weights: Weights | None = None, c: Curvature = 1.0) 
 
     Numerics:
         Computed in float64. Up to 64 points the distance of the mean from the boundary comes from a sum of positive
-        terms over pairs, so it has full relative accuracy.
+        terms over pairs; beyond that from ``1 - c|t|²``.
 
     Example:
         >>> gyromidpoint(torch.tensor([[0.5, 0.0], [-0.5, 0.0]]))

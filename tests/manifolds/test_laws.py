@@ -33,7 +33,7 @@ def test_law(manifold, law, examples):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MORE)
 def test_all_laws_with_many_samples(name):
-    check_manifold(MORE[name], examples=150)
+    check_manifold(MORE[name], examples=60)
 
 
 def test_a_learnable_curvature_keeps_the_engineering_laws():
