@@ -1,6 +1,6 @@
 """Compare settings of methods on base classes alone: half of them play novel, and no test image is read.
 
-    python benchmarks/pseudo_novel.py --recipes a.yaml b.yaml --features DIR [DIR ...] [--world NAME ...]
+    python -m benchmarks.pseudo_novel --recipes a.yaml b.yaml --features DIR [DIR ...] [--world NAME ...]
 
 Base classes of each draw are cut in halves at random, three times a seed. The first half is trained on; its validation
 images are scored among its names, and all shots and validation images of the other half among theirs. Printed per
