@@ -47,9 +47,12 @@ def margin_of(radius_square: Rows, dtype: torch.dtype) -> Rows:
     return (1.0 - radius_square).clamp(min=torch.finfo(dtype).eps / 4)
 
 
-def inside(weight: Rows, radius_square: Rows, dtype: torch.dtype) -> Rows:
-    """``weight``, shrunk where a vector of ``c|x|² = radius_square`` would lie beyond the limit of ``dtype``."""
-    beyond = radius_square > radius_limit(dtype) ** 2
+def inside(weight: Rows, radius_square: Rows, dtype: torch.dtype, stored: bool = False) -> Rows:
+    """``weight``, shrunk where a vector of ``c|x|² = radius_square`` would lie beyond the limit of ``dtype``.
+
+    A vector yet to be rounded is stopped a few roundings short of the limit; one already ``stored`` may lie up to it.
+    """
+    beyond = radius_square > (radius_limit(dtype) if stored else _target(dtype)) ** 2
     safe = torch.where(beyond, radius_square, 1.0)
     return torch.where(beyond, weight * (_target(dtype) / safe.sqrt()), weight)
 
@@ -80,7 +83,7 @@ def projx(x: Points, c: Curvature = 1.0) -> Points:
     (wide,) = scalars.as_vectors(x, names="projx")
     c = scalars.as_curvature(c, wide, "projx")
     radius_square = c * square(wide)
-    return scale(inside(torch.ones_like(radius_square), radius_square, x.dtype), wide).to(x.dtype)
+    return scale(inside(torch.ones_like(radius_square), radius_square, x.dtype, stored=True), wide).to(x.dtype)
 
 
 def lambda_x(x: Points, c: Curvature = 1.0, keepdim: bool = False) -> Values:
@@ -208,7 +211,7 @@ def gyrosum(x: Points, y: Points, a: Rows, b: Rows, c: Curvature, dtype: torch.d
     inverse = (a * b + cross).reciprocal()
     result = combine(a * inverse, total, cross * inverse, x)
     radius_square = c * square(result)
-    return scale(inside(torch.ones_like(radius_square), radius_square, dtype), result)
+    return scale(inside(torch.ones_like(radius_square), radius_square, dtype, stored=True), result)
 
 
 def expmap(x: Points, v: Tangents, c: Curvature = 1.0) -> Points:

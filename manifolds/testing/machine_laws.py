@@ -14,16 +14,17 @@ from manifolds.testing.samples import Sample
 def _operations(s: Sample) -> list[tuple[str, Callable[..., Tensor], tuple[Tensor, ...]]]:
     """Every operation of the interface with arguments it accepts."""
     m = s.manifold
+    at_origin = m.transp0back(s.x, s.u).detach()
     rows = [
         ("dist", m.dist, (s.x, s.y)),
         ("sqdist", m.sqdist, (s.x, s.y)),
         ("dist0", m.dist0, (s.x,)),
         ("expmap", m.expmap, (s.x, s.u)),
         ("logmap", m.logmap, (s.x, s.y)),
-        ("expmap0", m.expmap0, (m.transp0back(s.x, s.u),)),
+        ("expmap0", m.expmap0, (at_origin,)),
         ("logmap0", m.logmap0, (s.x,)),
         ("transp", m.transp, (s.x, s.y, s.u)),
-        ("transp0", m.transp0, (s.x, m.transp0back(s.x, s.u))),
+        ("transp0", m.transp0, (s.x, at_origin)),
         ("transp0back", m.transp0back, (s.x, s.u)),
         ("inner", m.inner, (s.x, s.u, s.v)),
         ("norm", m.norm, (s.x, s.u)),
@@ -81,7 +82,7 @@ def gradients_are_those_of_finite_differences(s: Sample) -> None:
         scale = max(1.0, float(max(a.abs().max() for a in arguments)))
         out = float(operation(*arguments).detach().abs().max())
         atol = 1e-5 * max(1.0, out / scale)
-        assert torch.autograd.gradcheck(operation, leaves, eps=1e-6 * scale, atol=atol, rtol=1e-3), name
+        assert torch.autograd.gradcheck(operation, leaves, eps=2e-7 * scale, atol=atol, rtol=1e-3), name
 
 
 @law("derivatives")
@@ -117,7 +118,7 @@ def a_step_goes_as_far_as_it_says(s: Sample) -> None:
     m = s.manifold
     for h in (1.0, 1e-2, 1e-4):
         end = m.expmap(s.x, h * s.u)
-        assert_values(m.dist(s.x, end), m.norm(s.x, h * s.u), s.relative(s.x, end), s.spread(s.x, end))
+        assert_values(m.dist(s.x, end), m.norm(s.x, h * s.u), s.vectors(s.x, end), s.spread(s.x, end))
 
 
 @law("accuracy")

@@ -122,6 +122,16 @@ class Sample:
         wide = torch.finfo(torch.float64).eps
         return BUDGET * (self.unit + wide * torch.cosh(self.root_c * self._radius(*points)))
 
+    def vectors(self, *points: Tensor) -> Tensor:
+        """Relative tolerance of the length of a stored tangent vector at ``points``.
+
+        In ambient coordinates such as those of the hyperboloid the length is a difference of squares, ``cosh(√c ρ)``
+        times as sensitive.
+        """
+        if self.manifold.features_offset == 0:
+            return self.relative(*points)
+        return BUDGET * self.unit * torch.cosh(self.root_c * self._radius(*points))
+
     def spread(self, *points: Tensor) -> Tensor:
         """Distance by which a point-valued result may be off that went through ``points``."""
         radius = self._radius(*points)

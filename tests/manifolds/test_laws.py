@@ -31,9 +31,12 @@ def test_law(manifold, law, examples):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MORE)
-def test_all_laws_with_many_samples(name):
-    check_manifold(MORE[name], examples=60)
+@pytest.mark.parametrize(
+    ("manifold", "law"),
+    [pytest.param(m, law, id=f"{name}-{law.name}") for name, m in MORE.items() for law in laws_of(m)],
+)
+def test_law_with_many_samples(manifold, law):
+    check_law(manifold, law, examples=60)
 
 
 def test_a_learnable_curvature_keeps_the_engineering_laws():
