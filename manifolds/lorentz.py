@@ -77,8 +77,9 @@ def tangent_to_ball(x: LorentzPoints, v: LorentzPoints, c: Curvature = 1.0) -> T
 class Lorentz(AbstractManifold):
     """The hyperboloid of sectional curvature ``-c`` in R^(n+1), time first.
 
-    Computed in float64 from the space parts, whatever the dtype of the points. Distances and the tangent at the origin
-    are those of ``PoincareBall(c)`` under ``from_ball``: ``tangent0(u) = (0, 2u)`` reaches distance ``2|u|``.
+    Computed in float64 from the space parts, whatever the dtype of the points: float32 points keep their digits at any
+    distance, float64 points near each other lose those that one rounding of the points costs. Distances and the tangent
+    at the origin are those of ``PoincareBall(c)`` under ``from_ball``: ``tangent0(u) = (0, 2u)`` reaches ``2|u|``.
 
     Args:
         c: a positive float, or a tensor that broadcasts against points with a last axis of one.

@@ -138,6 +138,14 @@ class Sample:
         size = torch.sinh(self.root_c * radius) / self.root_c if self.root_c else radius
         return BUDGET * (self.unit * torch.maximum(size, radius) + torch.finfo(self.x.dtype).tiny)
 
+    def chart(self, *points: Tensor) -> Tensor:
+        """Distance by which a manifold that computes in a float64 chart of its own may move the points given to it."""
+        radius = self._radius(*points)
+        if self.manifold.features_offset == 0:
+            return torch.zeros_like(radius)
+        size = torch.sinh(self.root_c * radius) / self.root_c if self.root_c else radius
+        return BUDGET * torch.finfo(torch.float64).eps * size
+
     def swing(self, x: Tensor, far: Tensor) -> Tensor:
         """Distance by which the end of a geodesic of length ``far`` from ``x`` moves when its velocity is rounded."""
         far, radius = far.detach().double(), self._radius(x)
