@@ -1,6 +1,7 @@
 """The command line: `hyperadapt demo`, `hyperadapt bench base-to-novel`, `hyperadapt methods`."""
 
 import argparse
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -96,6 +97,8 @@ def main(argv: list[str] | None = None) -> int:
         Exit status: 0 done, 1 a run failed, 2 input that cannot be used, 130 interrupted.
     """
     arguments = parser().parse_args(argv)
+    # Waiting threads sleep: steps are short, and where other programs run, spinning threads made them many times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.showwarning = lambda message, *_rest, **_more: print(f"hyperadapt: warning: {message}", file=sys.stderr)
     try:
         from hyperadapt import commands

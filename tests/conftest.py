@@ -1,5 +1,10 @@
+import os
 import random
 from pathlib import Path
+
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # before torch: short steps on a shared machine, as the command line
 
 import numpy as np
 import open_clip
