@@ -72,5 +72,5 @@ def assert_tangents(s: Sample, base: Tensor, got: Tensor, wanted: Tensor, *throu
     assert got.shape == wanted.shape, f"shape {tuple(got.shape)} instead of {tuple(wanted.shape)}"
     size = s.manifold.norm(base, wanted).double()
     apart = s.manifold.norm(base, got - wanted)
-    floor = s.vectors(base, *through) * size + (s.spread(base, *through) if through else 0.0)
+    floor = s.vectors(base, *through) * size + (s.spread(base, *through) if through else s.chart(base))
     assert_values(apart, torch.zeros_like(apart), 0.0, floor + 1e3 * torch.finfo(base.dtype).tiny)
