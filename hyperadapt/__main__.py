@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
         Exit status: 0 done, 1 a run failed, 2 input that cannot be used, 130 interrupted.
     """
     arguments = parser().parse_args(argv)
-    # Waiting threads sleep: steps are short, and where other programs run, spinning threads made them many times slower.
+    # Waiting threads sleep: steps are short, and beside other programs spinning threads made them many times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.showwarning = lambda message, *_rest, **_more: print(f"hyperadapt: warning: {message}", file=sys.stderr)
     try:
