@@ -52,12 +52,14 @@ class Settings:
     skip_corrupt: bool = False
 
 
-def frozen_features(source: AbstractSource, backbone: str, device: str, views: int) -> AbstractFrozenFeatures:
+def frozen_features(
+    source: AbstractSource, backbone: str, device: str, views: int, keep_parts: bool = False
+) -> AbstractFrozenFeatures:
     """Stored features as they are, images through the named backbone."""
     if isinstance(source, FeatureSource):
         return StoredFeatures(source, resolve_device(device))
     assert isinstance(source, AbstractImageSource)
-    return TowerFeatures(source, load_backbone(backbone, device=device), views)
+    return TowerFeatures(source, load_backbone(backbone, device=device), views, keep_parts)
 
 
 def _without(part: Part, bad: set[int]) -> Part:

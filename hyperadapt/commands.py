@@ -59,7 +59,7 @@ def _run(source: AbstractSource, arguments: argparse.Namespace, backbone: str, v
     seeds = tuple(dict.fromkeys(arguments.seeds))
     settings = Settings(arguments.shots, seeds, arguments.out, skip_corrupt)
     reporter = TerminalReporter(Console(stderr=True))
-    features = frozen_features(source, backbone, arguments.device, views)
+    features = frozen_features(source, backbone, arguments.device, views, any(m.pools_parts for m in methods))
     records = bench_base_to_novel(features, methods, settings, reporter)
     console = Console()
     say = partial(console.print, highlight=False, soft_wrap=True, markup=False)

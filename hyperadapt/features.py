@@ -14,10 +14,13 @@ from torch import Tensor
 from hyperadapt.backbone import Backbone, ImageFeatures
 from hyperadapt.data import AbstractImageSource, AbstractSource, FeatureSource
 from hyperadapt.errors import InputError
+from hyperadapt.parts import PartFeatures
 from hyperadapt.text import ClassText, class_text
 
 TOWER_BATCH = 64
+KEEP_BATCH = 16 * TOWER_BATCH
 STORED_BATCH = 4096
+PARTS_BUDGET_BYTES = 2**30
 DECODING_THREADS = 4
 CROP_AREA = (0.5, 1.0)
 CROP_ASPECT = (3 / 4, 4 / 3)
@@ -126,18 +129,21 @@ class StoredFeatures(AbstractFrozenFeatures):
 
 
 class TowerFeatures(AbstractFrozenFeatures):
-    """Images through a frozen tower. Pooled evaluation features are kept, so each image is encoded once for them.
+    """Images through a frozen tower; every view of an image passes it once for all methods, as far as memory allows.
 
     Args:
         source: the images.
         backbone: the tower.
         views: augmented views of a training image, beside its evaluation view.
+        keep_parts: keep part features too, up to `PARTS_BUDGET_BYTES`; those beyond it are made again when wanted.
 
     Attributes:
         images: the source, as images.
     """
 
-    def __init__(self, source: AbstractImageSource, backbone: Backbone, views: int = 3) -> None:
+    def __init__(
+        self, source: AbstractImageSource, backbone: Backbone, views: int = 3, keep_parts: bool = False
+    ) -> None:
         if views < 0:
             raise InputError(f"the number of augmented views must not be negative, got {views}")
         self.source = self.images = source
@@ -149,6 +155,8 @@ class TowerFeatures(AbstractFrozenFeatures):
         self.embed_dim = self.classes.weights.shape[1]
         self.part_width = backbone.part_width
         self._pooled: dict[View, Tensor] = {}
+        self._parts: dict[View, PartFeatures] = {}
+        self._parts_budget = PARTS_BUDGET_BYTES if keep_parts and self.part_width is not None else 0
 
     def encode_missing(self, rows: np.ndarray, progress: Progress = _silent) -> None:
         """Encode the evaluation view of rows that have not been encoded yet."""
@@ -160,26 +168,40 @@ class TowerFeatures(AbstractFrozenFeatures):
         """The evaluation view, then `views` random resized crops (half to all of the area) with flips."""
         views = [View(row) for row in rows.tolist()]
         views += [View(row, number, seed) for number in range(1, self.views + 1) for row in rows.tolist()]
-        if with_parts and self.part_width is not None:
-            return ImageFeatures.cat(list(self._encode(views, with_parts=True, progress=progress)))
-        self._keep(views, progress)
-        return ImageFeatures(torch.stack([self._pooled[view] for view in views]))
+        return ImageFeatures.cat(list(self._features(views, with_parts, progress)))
 
     def batches(self, rows: np.ndarray, with_parts: bool) -> Iterator[ImageFeatures]:
-        """Kept features, or, with parts, the tower's output as it comes (parts are too large to keep)."""
-        views = [View(row) for row in rows.tolist()]
-        if with_parts and self.part_width is not None:
-            yield from self._encode(views, with_parts=True)
-            return
-        self._keep(views)
-        for chunk in _chunks(views, STORED_BATCH):
-            yield ImageFeatures(torch.stack([self._pooled[view] for view in chunk]))
+        """Evaluation features, batch by batch, so that part features beyond the budget never pile up."""
+        return self._features([View(row) for row in rows.tolist()], with_parts)
+
+    def _features(
+        self, views: Sequence[View], with_parts: bool, progress: Progress = _silent
+    ) -> Iterator[ImageFeatures]:
+        """Kept features where there are any, the tower's output where parts are wanted that were not kept."""
+        self._keep(views, progress)
+        for chunk in _chunks(views, TOWER_BATCH):
+            if with_parts and self.part_width is not None and not all(view in self._parts for view in chunk):
+                yield from self._encode(chunk, with_parts=True)
+                continue
+            parts = (
+                PartFeatures.stack([self._parts[view] for view in chunk]) if with_parts and self.part_width else None
+            )
+            yield ImageFeatures(torch.stack([self._pooled[view] for view in chunk]), parts)
 
     def _keep(self, views: Sequence[View], progress: Progress = _silent) -> None:
-        """Encode what is not kept yet, so that every view of an image passes the tower once for all methods."""
+        """Encode what is not kept yet, with parts as long as their budget lasts."""
         missing = [view for view in dict.fromkeys(views) if view not in self._pooled]
-        for chunk, features in zip(_chunks(missing, TOWER_BATCH), self._encode(missing, False, progress), strict=True):
-            self._pooled.update(zip(chunk, features.pooled, strict=True))
+        done = 0
+        for chunk in _chunks(missing, KEEP_BATCH):
+            with_parts = self._parts_budget > 0
+            pieces = zip(_chunks(chunk, TOWER_BATCH), self._encode(chunk, with_parts), strict=True)
+            for piece, features in pieces:
+                self._pooled.update(zip(piece, features.pooled, strict=True))
+                if features.parts is not None:
+                    self._parts.update({view: features.parts[i] for i, view in enumerate(piece)})
+                    self._parts_budget -= features.parts.nbytes
+                done += len(piece)
+                progress(done, len(missing))
 
     def _pixels(self, view: View) -> Float[Tensor, "3 h w"]:
         image = self.images.image(view.row)
@@ -189,14 +211,12 @@ class TowerFeatures(AbstractFrozenFeatures):
             )
         return self.backbone.preprocess(image)
 
-    def _encode(self, views: Sequence[View], with_parts: bool, progress: Progress = _silent) -> Iterator[ImageFeatures]:
+    def _encode(self, views: Sequence[View], with_parts: bool) -> Iterator[ImageFeatures]:
         """One batch after another, decoded in threads one batch ahead of the tower."""
         with ThreadPoolExecutor(DECODING_THREADS) as threads:
-            chunks, done = _chunks(views, TOWER_BATCH), 0
+            chunks = _chunks(views, TOWER_BATCH)
             pending = [threads.submit(self._pixels, view) for view in chunks[0]] if chunks else []
-            for i, chunk in enumerate(chunks):
+            for i in range(len(chunks)):
                 ready = torch.stack([future.result() for future in pending])
                 pending = [threads.submit(self._pixels, view) for view in chunks[i + 1]] if i + 1 < len(chunks) else []
                 yield self.backbone.encode_images(ready, with_parts)
-                done += len(chunk)
-                progress(done, len(views))

@@ -55,6 +55,11 @@ class Method:
         return any(part.knows_split for part in self.components)
 
     @property
+    def pools_parts(self) -> bool:
+        """Whether the head reads position-wise features where images have them."""
+        return self.components[1].module.pools_parts
+
+    @property
     def novel(self) -> str:
         """How classes without training images are scored."""
         adapter, head = self.components

@@ -37,6 +37,16 @@ class PartFeatures:
         """The same on another device."""
         return PartFeatures(self.maps.to(device), self.content.to(device))
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of both tensors, bytes."""
+        return self.maps.nbytes + self.content.nbytes
+
+    @staticmethod
+    def stack(images: Sequence["PartFeatures"]) -> "PartFeatures":
+        """A batch out of single images, (S, W) and (S, D) each."""
+        return PartFeatures(torch.stack([p.maps for p in images]), torch.stack([p.content for p in images]))
+
     @staticmethod
     def cat(pieces: Sequence["PartFeatures"]) -> "PartFeatures":
         """One batch out of several."""

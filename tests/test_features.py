@@ -101,3 +101,18 @@ def test_crops_cover_half_to_all_of_the_area_and_half_are_mirrored():
     assert 0.4 < min(areas) < 0.6
     assert 0.85 < max(areas) <= 1.02
     assert 0.4 < mirrored / 300 < 0.6
+
+
+@pytest.mark.parametrize("budget", [0, 1, 2**30])
+def test_kept_and_streamed_parts_are_the_same(budget, source, small_backbone, monkeypatch):
+    monkeypatch.setattr("hyperadapt.features.PARTS_BUDGET_BYTES", budget)
+    counting = Counting(source)
+    keeping = TowerFeatures(counting, small_backbone, views=1, keep_parts=True)
+    plain = TowerFeatures(source, small_backbone, views=1)
+    for _ in range(2):
+        views, expected = (f.training_views(ROWS, seed=3, with_parts=True) for f in (keeping, plain))
+        torch.testing.assert_close(views.parts.content, expected.parts.content)
+        torch.testing.assert_close(views.parts.maps, expected.parts.maps)
+        torch.testing.assert_close(views.pooled, expected.pooled)
+    decoded_once = len(counting.seen) == 2 * len(ROWS)
+    assert decoded_once == (budget > 0)

@@ -143,7 +143,8 @@ def ancestor_loss(
         zero = distances.sum() * 0.0
         none = torch.zeros((), dtype=torch.long, device=distances.device)
         return HierTerm(zero, 0, zero.detach(), zero.detach(), none, 0.0)
-    d_i, d_j, d_k = distances[triplets.anchor], distances[triplets.positive], distances[triplets.negative]
+    # index_select: the gradient of plain indexing is summed in an order that changes from run to run with threads
+    d_i, d_j, d_k = (distances.index_select(0, i) for i in (triplets.anchor, triplets.positive, triplets.negative))
     pair_cost = torch.maximum(d_i, d_j)
     pair = _choose(pair_cost, tau, generator)
     triple = _choose(torch.maximum(pair_cost, d_k), tau, generator)

@@ -179,3 +179,19 @@ def test_permuting_candidates_changes_nothing_but_names():
     plain = ancestor_loss(distances, triplets, tau=1e-5, generator=generator(2))
     permuted = ancestor_loss(distances[:, [2, 0, 3, 1]], triplets, tau=1e-5, generator=generator(3))
     torch.testing.assert_close(plain.loss, permuted.loss)
+
+
+def test_gradients_repeat_bit_for_bit_with_several_threads():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        distances = torch.rand(200, 16, generator=generator(1), requires_grad=True)
+        triplets = mine_triplets(random_similarity(200, 2), 40, 50, generator(3))
+        assert len(triplets.anchor) * 16 > 2**15
+        found = []
+        for _ in range(8):
+            term = ancestor_loss(distances, triplets, generator=generator(4))
+            found.append(torch.autograd.grad(term.loss, distances)[0])
+        assert all(torch.equal(found[0], again) for again in found[1:])
+    finally:
+        torch.set_num_threads(threads)
