@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,9 @@ from hyperadapt.backbone import ImageFeatures
 from hyperadapt.model import FewShotModel
 from hyperadapt.text import ClassText
 from hyperadapt.training_config import TrainingConfig
+
+WIDE_TOWER = 256
+"""Width of a text tower from which several CPU threads are worth their hand-over at every operation."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def train(
     check_every = max(steps // 10, 1)
     model.train()
     batches = _batches(len(data.labels), data.views, config, shuffle)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with _threads_that_pay(data), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         for step in range(steps):
             rows, images = next(batches)
@@ -123,6 +127,18 @@ def train(
             progress(step + 1, steps)
     model.eval()
     return _tenths(history)
+
+
+@contextmanager
+def _threads_that_pay(data: TrainingSet) -> Iterator[None]:
+    """One CPU thread for steps too short to share: those that pass no text tower, or a narrow one."""
+    classes, before = data.classes, torch.get_num_threads()
+    wide = classes.takes_contexts and classes.prompt_tower.width >= WIDE_TOWER
+    torch.set_num_threads(before if wide else 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _losses(

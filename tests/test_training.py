@@ -142,3 +142,15 @@ def test_progress_counts_every_step_and_history_has_ten_stretches():
 def test_settings_that_cannot_train_are_refused(bad):
     with pytest.raises(InputError, match="training needs"):
         replace(TrainingConfig(), **bad)
+
+
+def test_the_number_of_threads_is_given_back_even_after_a_failure():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        poisoned = scene(poison_step=0)
+        with pytest.raises(FloatingPointError):
+            train(poisoned.model, poisoned.data, TrainingConfig(steps=1), seed=1)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
