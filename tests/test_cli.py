@@ -88,10 +88,10 @@ BAD_FEATURES = {
 @pytest.mark.parametrize("case", BAD_FEATURES)
 def test_a_bad_feature_set_is_one_line_and_status_2(case, tmp_path, capsys):
     changed, fragments = BAD_FEATURES[case]
-    refused(["--features", str(write_features(tmp_path / "set", **changed))], tmp_path, capsys, *fragments)
+    assert_refused(["--features", str(write_features(tmp_path / "set", **changed))], tmp_path, capsys, *fragments)
 
 
-def refused(arguments, tmp_path, capsys, *fragments):
+def assert_refused(arguments, tmp_path, capsys, *fragments):
     """One error line, status 2, nothing written."""
     out = tmp_path / "out"
     assert main(["bench", "base-to-novel", *arguments, "--out", str(out), "--device", "cpu"]) == 2
@@ -102,29 +102,29 @@ def refused(arguments, tmp_path, capsys, *fragments):
 
 
 def test_a_missing_folder(tmp_path, capsys):
-    refused(["--data", str(tmp_path / "nowhere")], tmp_path, capsys, "nowhere")
-    refused(["--features", str(tmp_path / "nowhere")], tmp_path, capsys, "nowhere")
+    assert_refused(["--data", str(tmp_path / "nowhere")], tmp_path, capsys, "nowhere")
+    assert_refused(["--features", str(tmp_path / "nowhere")], tmp_path, capsys, "nowhere")
 
 
 def test_an_unknown_world(tmp_path, capsys):
-    refused(["--world", "dragons"], tmp_path, capsys, "dragons", "birds")
+    assert_refused(["--world", "dragons"], tmp_path, capsys, "dragons", "birds")
 
 
 def test_an_empty_class(tmp_path, capsys):
     write_images(tmp_path / "photos")
     (tmp_path / "photos" / "hollow").mkdir()
-    refused(["--data", str(tmp_path / "photos")], tmp_path, capsys, "hollow")
+    assert_refused(["--data", str(tmp_path / "photos")], tmp_path, capsys, "hollow")
 
 
 def test_one_class_only(tmp_path, capsys):
     write_images(tmp_path / "photos", class_names=["ant"])
-    refused(["--data", str(tmp_path / "photos")], tmp_path, capsys, "class")
+    assert_refused(["--data", str(tmp_path / "photos")], tmp_path, capsys, "class")
 
 
 def test_a_corrupt_image_is_named(tmp_path, capsys):
     write_images(tmp_path / "photos")
     (tmp_path / "photos" / "bee" / "03.png").write_bytes(b"not an image")
-    refused(["--data", str(tmp_path / "photos"), "--shots", "2"], tmp_path, capsys, "03.png", "--skip-corrupt")
+    assert_refused(["--data", str(tmp_path / "photos"), "--shots", "2"], tmp_path, capsys, "03.png", "--skip-corrupt")
 
 
 def test_corrupt_images_are_left_out_when_asked(tmp_path, capsys):
@@ -144,19 +144,19 @@ def test_a_split_file_that_names_absent_images(tmp_path, capsys):
     (root / "split_zhou_OxfordFlowers.json").write_text(
         json.dumps({"train": rows[:2], "val": rows[2:4], "test": rows[4:]})
     )
-    refused(["--data", str(root)], tmp_path, capsys, "image_00000.jpg")
+    assert_refused(["--data", str(root)], tmp_path, capsys, "image_00000.jpg")
 
 
 def test_an_unknown_method_lists_the_known_ones(tmp_path, capsys):
     features = write_features(tmp_path / "set")
-    refused(
+    assert_refused(
         ["--features", str(features), "--methods", "latadapter"], tmp_path, capsys, "latadapter", "lathadapter", "xrvlm"
     )
 
 
 def test_a_class_name_too_long_for_the_towers_context(tmp_path, capsys):
     write_images(tmp_path / "photos", class_names=["ant", "_".join(["very"] * 40)])
-    refused(["--data", str(tmp_path / "photos"), "--shots", "2"], tmp_path, capsys, "very very", "room for")
+    assert_refused(["--data", str(tmp_path / "photos"), "--shots", "2"], tmp_path, capsys, "very very", "room for")
 
 
 def test_shots_larger_than_a_class_are_said_aloud(tmp_path, capsys):
@@ -171,12 +171,12 @@ def test_shots_larger_than_a_class_are_said_aloud(tmp_path, capsys):
 
 @pytest.mark.parametrize("shots", ["0", "-3"])
 def test_impossible_shots(shots, tmp_path, capsys):
-    refused(["--features", str(write_features(tmp_path / "set")), "--shots", shots], tmp_path, capsys, shots)
+    assert_refused(["--features", str(write_features(tmp_path / "set")), "--shots", shots], tmp_path, capsys, shots)
 
 
 def test_a_template_for_features_is_refused(tmp_path, capsys):
     features = write_features(tmp_path / "set")
-    refused(["--features", str(features), "--template", "a {}"], tmp_path, capsys, "--template")
+    assert_refused(["--features", str(features), "--template", "a {}"], tmp_path, capsys, "--template")
 
 
 def test_no_cuda_where_there_is_none(tmp_path, capsys, monkeypatch):

@@ -18,7 +18,7 @@ def shared():
 
 
 @pytest.fixture
-def refuses():
+def assert_refused():
     """Runs a call that must raise InputError: one line that holds every fragment."""
 
     def check(call, *fragments):

@@ -31,8 +31,8 @@ def test_halves_are_ascending_and_base_has_the_odd_class(labels):
     assert len(base) - len(novel) in (0, 1)
 
 
-def test_halves_of_one_class_or_of_foreign_labels_are_refused(refuses):
-    refuses(lambda: base_and_novel([3, 3], 5), "at least 2 classes", "got 1")
-    refuses(lambda: base_and_novel([], 5), "at least 2 classes", "got 0")
-    refuses(lambda: base_and_novel([0, 5], 5), "label 5", "0..4")
-    refuses(lambda: base_and_novel([-1, 0], 5), "label -1")
+def test_halves_of_one_class_or_of_foreign_labels_are_refused(assert_refused):
+    assert_refused(lambda: base_and_novel([3, 3], 5), "at least 2 classes", "got 1")
+    assert_refused(lambda: base_and_novel([], 5), "at least 2 classes", "got 0")
+    assert_refused(lambda: base_and_novel([0, 5], 5), "label 5", "0..4")
+    assert_refused(lambda: base_and_novel([-1, 0], 5), "label -1")

@@ -100,20 +100,20 @@ def test_decoded_image_outlives_its_file(photo, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM"])
-def test_cut_files_are_refused_with_their_name(tmp_path, refuses, kind):
+def test_cut_files_are_refused_with_their_name(tmp_path, assert_refused, kind):
     file = tmp_path / f"cut.{kind.lower()}"
     noise().save(file, kind)
     file.write_bytes(file.read_bytes()[: file.stat().st_size * 2 // 3])
-    refuses(lambda: open_image(file), "cannot decode image", str(file), "--skip-corrupt")
+    assert_refused(lambda: open_image(file), "cannot decode image", str(file), "--skip-corrupt")
 
 
-def test_files_that_are_no_images_are_refused(tmp_path, refuses):
+def test_files_that_are_no_images_are_refused(tmp_path, assert_refused):
     file = tmp_path / "not.jpg"
     for content in (b"", b"hello", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0"):
         file.write_bytes(content)
-        refuses(lambda: open_image(file), str(file), "--skip-corrupt")
-    refuses(lambda: open_image(tmp_path / "absent.jpg"), "absent.jpg", "No such file")
-    refuses(lambda: open_image(tmp_path), str(tmp_path), "directory")
+        assert_refused(lambda: open_image(file), str(file), "--skip-corrupt")
+    assert_refused(lambda: open_image(tmp_path / "absent.jpg"), "absent.jpg", "No such file")
+    assert_refused(lambda: open_image(tmp_path), str(tmp_path), "directory")
 
 
 @settings(max_examples=150, deadline=None)
@@ -132,7 +132,7 @@ def test_damaged_bytes_give_an_image_or_one_refusal(kind, data):
     assert "\n" not in outcome
 
 
-def test_a_decompression_bomb_is_refused_before_its_pixels_are_made(tmp_path, refuses):
+def test_a_decompression_bomb_is_refused_before_its_pixels_are_made(tmp_path, assert_refused):
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     stream = io.BytesIO()
     Image.new("RGB", (1, 1)).save(stream, "PNG")
@@ -140,7 +140,7 @@ def test_a_decompression_bomb_is_refused_before_its_pixels_are_made(tmp_path, re
     file = tmp_path / "bomb.png"
     chunk = b"IHDR" + header
     file.write_bytes(content[:12] + chunk + struct.pack(">I", crc32(chunk)) + content[33:])
-    refuses(lambda: open_image(file), "bomb.png", "pixels")
+    assert_refused(lambda: open_image(file), "bomb.png", "pixels")
 
 
 def test_check_images_finds_exactly_the_corrupt_ones(folder_tree):

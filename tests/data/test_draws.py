@@ -143,12 +143,12 @@ def test_draw_hash_depends_on_order(paths):
 
 @pytest.mark.parametrize("draw", [lambda *n: coop_draw([0], [], *n), lambda k, s: permutation_draw([0], k, 1, s)])
 @pytest.mark.parametrize("shots", [0, -1, 1.0, True, None, "4"])
-def test_shots_below_one_and_odd_types_are_refused(refuses, draw, shots):
-    refuses(lambda: draw(shots, 1), "shots must be an int of at least 1", repr(shots))
-    refuses(lambda: draw(1, 1.5), "seed must be an int", "1.5")
+def test_shots_below_one_and_odd_types_are_refused(assert_refused, draw, shots):
+    assert_refused(lambda: draw(shots, 1), "shots must be an int of at least 1", repr(shots))
+    assert_refused(lambda: draw(1, 1.5), "seed must be an int", "1.5")
 
 
-def test_permutation_draw_refuses_numbers_out_of_range(refuses):
-    refuses(lambda: permutation_draw([0], 1, -1, 1), "val_per_class", "-1")
-    refuses(lambda: permutation_draw([0], 1, 1, -1), "0..4294967295", "-1")
-    refuses(lambda: permutation_draw([0], 1, 1, 2**32), "4294967296")
+def test_permutation_draw_refuses_numbers_out_of_range(assert_refused):
+    assert_refused(lambda: permutation_draw([0], 1, -1, 1), "val_per_class", "-1")
+    assert_refused(lambda: permutation_draw([0], 1, 1, -1), "0..4294967295", "-1")
+    assert_refused(lambda: permutation_draw([0], 1, 1, 2**32), "4294967296")

@@ -84,11 +84,11 @@ def test_given_shots_with_a_small_class_are_said(feature_folder):
     assert any("fewer than 2 training images (tram 1)" in sentence for sentence in source.notices(2))
 
 
-def test_missing_shots_list_the_ones_at_hand(feature_folder, refuses):
+def test_missing_shots_list_the_ones_at_hand(feature_folder, assert_refused):
     source = FeatureSource(feature_folder("shots"))
-    refuses(lambda: source.draw(4, 1), "2, 10 shots", "got 4")
-    refuses(lambda: source.notices(4), "2, 10 shots")
-    refuses(lambda: source.draw(0, 1), "at least 1")
+    assert_refused(lambda: source.draw(4, 1), "2, 10 shots", "got 4")
+    assert_refused(lambda: source.notices(4), "2, 10 shots")
+    assert_refused(lambda: source.draw(0, 1), "at least 1")
 
 
 def test_class_text_is_the_average_template_or_the_mean(feature_folder):
@@ -101,8 +101,8 @@ def test_class_text_is_the_average_template_or_the_mean(feature_folder):
     assert not np.allclose(plain.class_text(), plain.texts[2], atol=1e-2)
 
 
-def test_unknown_template_is_refused(feature_folder, refuses):
-    refuses(lambda: FeatureSource(feature_folder()).class_text("an {}"), "'an {}'", "it has 3", "'a {}'")
+def test_unknown_template_is_refused(feature_folder, assert_refused):
+    assert_refused(lambda: FeatureSource(feature_folder()).class_text("an {}"), "'an {}'", "it has 3", "'a {}'")
 
 
 @pytest.mark.parametrize(
@@ -115,19 +115,19 @@ def test_text_parts_are_evenly_spaced_single_templates(feature_folder, count, ch
     np.testing.assert_array_equal(source.text_parts(count), source.texts[[1 + at for at in chosen]])
 
 
-def test_text_parts_of_an_average_alone_and_of_no_parts(feature_folder, refuses):
+def test_text_parts_of_an_average_alone_and_of_no_parts(feature_folder, assert_refused):
     texts = np.random.default_rng(0).normal(size=(1, 3, 8))
     source = FeatureSource(feature_folder(arrays={"texts": texts}, meta={"templates": ["averageprompt"]}))
     np.testing.assert_array_equal(source.text_parts(4), source.texts)
-    refuses(lambda: source.text_parts(0), "at least 1", "got 0")
+    assert_refused(lambda: source.text_parts(0), "at least 1", "got 0")
 
 
-def test_sets_without_text_say_so_only_when_text_is_asked_for(feature_folder, refuses):
+def test_sets_without_text_say_so_only_when_text_is_asked_for(feature_folder, assert_refused):
     source = FeatureSource(feature_folder("shots"))
     assert not source.has_texts
     assert source.templates == ()
     for ask in (source.class_text, lambda: source.text_parts(2), lambda: source.texts):
-        refuses(ask, "image features alone cannot name classes")
+        assert_refused(ask, "image features alone cannot name classes")
 
 
 def test_settings_come_from_meta_or_defaults(feature_folder):
@@ -186,12 +186,12 @@ def test_fingerprint_follows_arrays_and_names(feature_folder):
         ({"shot1_x": np.ones((3, 8))}, ["either images and labels", "shot1_x"]),
     ],
 )
-def test_arrays_at_odds_are_refused(feature_folder, refuses, arrays, fragments):
-    refuses(lambda: FeatureSource(feature_folder(arrays=arrays)), *fragments)
+def test_arrays_at_odds_are_refused(feature_folder, assert_refused, arrays, fragments):
+    assert_refused(lambda: FeatureSource(feature_folder(arrays=arrays)), *fragments)
 
 
-def test_a_bad_row_far_down_a_large_array_is_found(refuses):
-    refuses(lambda: unit_rows(bad_row((2000, 2), 1900, np.nan), "images"), "images: row 1900 ")
+def test_a_bad_row_far_down_a_large_array_is_found(assert_refused):
+    assert_refused(lambda: unit_rows(bad_row((2000, 2), 1900, np.nan), "images"), "images: row 1900 ")
 
 
 @pytest.mark.parametrize(
@@ -205,8 +205,8 @@ def test_a_bad_row_far_down_a_large_array_is_found(refuses):
         ({"shot2_y": np.full(6, 9)}, ["shot2_y: row 0", "label 9"]),
     ],
 )
-def test_given_shots_at_odds_are_refused(feature_folder, refuses, arrays, fragments):
-    refuses(lambda: FeatureSource(feature_folder("shots", arrays=arrays)), *fragments)
+def test_given_shots_at_odds_are_refused(feature_folder, assert_refused, arrays, fragments):
+    assert_refused(lambda: FeatureSource(feature_folder("shots", arrays=arrays)), *fragments)
 
 
 @pytest.mark.parametrize(
@@ -230,26 +230,26 @@ def test_given_shots_at_odds_are_refused(feature_folder, refuses, arrays, fragme
         ({"backbone": 5}, ["backbone", "str", "5"]),
     ],
 )
-def test_meta_at_odds_is_refused(feature_folder, refuses, meta, fragments):
-    refuses(lambda: FeatureSource(feature_folder(meta=meta)), *fragments)
+def test_meta_at_odds_is_refused(feature_folder, assert_refused, meta, fragments):
+    assert_refused(lambda: FeatureSource(feature_folder(meta=meta)), *fragments)
 
 
-def test_missing_files_are_named(feature_folder, refuses, tmp_path):
-    refuses(lambda: FeatureSource(tmp_path / "nowhere"), "no feature folder", "nowhere")
+def test_missing_files_are_named(feature_folder, assert_refused, tmp_path):
+    assert_refused(lambda: FeatureSource(tmp_path / "nowhere"), "no feature folder", "nowhere")
     for name in ("features.npz", "meta.json"):
         root = feature_folder()
         (root / name).unlink()
-        refuses(lambda root=root: FeatureSource(root), f"no {name}", str(root))
+        assert_refused(lambda root=root: FeatureSource(root), f"no {name}", str(root))
 
 
 @pytest.mark.parametrize("text", ["", "{", "\xff", "[1]", '"a"', "[" * 100_000])
-def test_meta_that_is_no_json_object_is_refused(feature_folder, refuses, text):
+def test_meta_that_is_no_json_object_is_refused(feature_folder, assert_refused, text):
     root = feature_folder()
     (root / "meta.json").write_bytes(text.encode("latin-1"))
-    refuses(lambda: FeatureSource(root), "meta.json", "JSON")
+    assert_refused(lambda: FeatureSource(root), "meta.json", "JSON")
 
 
-def test_broken_archives_are_refused(feature_folder, refuses):
+def test_broken_archives_are_refused(feature_folder, assert_refused):
     root = feature_folder()
     file = root / "features.npz"
     content = file.read_bytes()
@@ -260,11 +260,11 @@ def test_broken_archives_are_refused(feature_folder, refuses):
     np.savez(pickled, images=np.array([{"a": 1}], dtype=object), labels=np.zeros(1, dtype=int))
     for broken in (b"", b"text", content[:500], content[:-30], single.getvalue(), pickled.getvalue()):
         file.write_bytes(broken)
-        refuses(lambda: FeatureSource(root), "cannot read", "features.npz", "npz file of plain arrays")
+        assert_refused(lambda: FeatureSource(root), "cannot read", "features.npz", "npz file of plain arrays")
     file.write_bytes(single.getvalue())
-    refuses(lambda: FeatureSource(root), "a single array")
+    assert_refused(lambda: FeatureSource(root), "a single array")
     file.write_bytes(other.getvalue())
-    refuses(lambda: FeatureSource(root), "features.npz")
+    assert_refused(lambda: FeatureSource(root), "features.npz")
 
 
 @settings(max_examples=60, deadline=None)
@@ -322,7 +322,7 @@ def test_zero_shot_on_the_given_test_part_is_as_published(shared):
 
 @pytest.mark.shared_data
 @pytest.mark.parametrize("name", SHOT_SETS)
-def test_real_sets_with_given_shots(shared, name, refuses):
+def test_real_sets_with_given_shots(shared, name, assert_refused):
     source = FeatureSource(shared / "features" / name)
     classes = len(source.class_names)
     for shots in (1, 2, 4, 8, 16):
@@ -330,7 +330,7 @@ def test_real_sets_with_given_shots(shared, name, refuses):
         assert np.bincount(draw.train.labels).tolist() == [shots] * classes
         assert len(draw.test) == SHOT_SETS[name][0]
     if not source.has_texts:
-        refuses(source.class_text, "image features alone cannot name classes")
+        assert_refused(source.class_text, "image features alone cannot name classes")
 
 
 @pytest.mark.shared_data
@@ -342,5 +342,5 @@ def test_imagenet_cut_is_that_of_its_notes(shared):
 
 
 @pytest.mark.shared_data
-def test_pairs_without_labels_are_refused(shared, refuses):
-    refuses(lambda: FeatureSource(shared / "features" / "coco500-pairs-ViT-B-16"), "classes")
+def test_pairs_without_labels_are_refused(shared, assert_refused):
+    assert_refused(lambda: FeatureSource(shared / "features" / "coco500-pairs-ViT-B-16"), "classes")

@@ -47,7 +47,7 @@ def test_hidden_entries_are_passed_over_and_strays_are_said(folder_tree):
     assert strays == ["3 entries that are no images were passed over (readme.txt, dog/notes.md, dog/old.png)"]
 
 
-def test_notices_name_small_and_untested_classes(folder_tree, refuses):
+def test_notices_name_small_and_untested_classes(folder_tree, assert_refused):
     source = ImageFolderSource(folder_tree({"big": 21, "mid": 20, "tiny": 3}))
     small, untested = source.notices(16)
     assert small.startswith("2 classes have fewer than 21 images (tiny 3, mid 20), too few for 16 shots")
@@ -59,8 +59,8 @@ def test_notices_name_small_and_untested_classes(folder_tree, refuses):
         [1, 0, 0],
     ]
     assert len(source.notices(1)) == 2
-    refuses(lambda: source.notices(0), "shots")
-    refuses(lambda: source.draw(0, 1), "shots")
+    assert_refused(lambda: source.notices(0), "shots")
+    assert_refused(lambda: source.draw(0, 1), "shots")
 
 
 def test_an_exact_fit_needs_no_notice(folder_tree):
@@ -72,30 +72,32 @@ def test_folders_with_one_name_are_said(folder_tree):
     assert any("sea horse" in sentence and "tell these classes apart" in sentence for sentence in source.notices(1))
 
 
-def test_draws_that_cannot_be_scored_are_refused(folder_tree, refuses):
+def test_draws_that_cannot_be_scored_are_refused(folder_tree, assert_refused):
     source = ImageFolderSource(folder_tree({"cat": 5, "dog": 4}))
-    refuses(lambda: source.draw(16, 1), "16 shots", "nothing to test on", "5 images", "fewer shots")
+    assert_refused(lambda: source.draw(16, 1), "16 shots", "nothing to test on", "5 images", "fewer shots")
     assert len(ImageFolderSource(source._root, val_per_class=0).draw(16, 1).test) == 2
 
 
-def test_a_class_of_one_image_is_refused_by_name(folder_tree, refuses):
-    refuses(lambda: ImageFolderSource(folder_tree({"cat": 9, "tram": 1})).draw(1, 1), "1 class", "(tram)", "one image")
+def test_a_class_of_one_image_is_refused_by_name(folder_tree, assert_refused):
+    assert_refused(
+        lambda: ImageFolderSource(folder_tree({"cat": 9, "tram": 1})).draw(1, 1), "1 class", "(tram)", "one image"
+    )
 
 
-def test_folders_without_classes_are_refused(folder_tree, refuses, tmp_path, photo):
-    refuses(lambda: ImageFolderSource(tmp_path / "nowhere"), "nowhere", "cannot list")
+def test_folders_without_classes_are_refused(folder_tree, assert_refused, tmp_path, photo):
+    assert_refused(lambda: ImageFolderSource(tmp_path / "nowhere"), "nowhere", "cannot list")
     photo(tmp_path / "flat" / "a.png")
-    refuses(lambda: ImageFolderSource(tmp_path / "flat"), "no class folders", "folder of its own")
+    assert_refused(lambda: ImageFolderSource(tmp_path / "flat"), "no class folders", "folder of its own")
     root = folder_tree({"cat": 3})
-    refuses(lambda: ImageFolderSource(root), "1 class;", "at least 2")
+    assert_refused(lambda: ImageFolderSource(root), "1 class;", "at least 2")
     (root / "dog").mkdir()
     (root / "dog" / "a.txt").write_text("")
-    refuses(lambda: ImageFolderSource(root), "1 class folder", "(dog)", "remove the folder", "jpg")
+    assert_refused(lambda: ImageFolderSource(root), "1 class folder", "(dog)", "remove the folder", "jpg")
 
 
-def test_folders_one_level_too_high_are_pointed_at(folder_tree, refuses, tmp_path):
+def test_folders_one_level_too_high_are_pointed_at(folder_tree, assert_refused, tmp_path):
     root = folder_tree({"train/cat": 3, "train/dog": 3, "test/cat": 1, "test/dog": 1})
-    refuses(lambda: ImageFolderSource(root), "2 class folders", "(test, train)", "give that folder")
+    assert_refused(lambda: ImageFolderSource(root), "2 class folders", "(test, train)", "give that folder")
 
 
 def test_fingerprint_follows_the_file_list(folder_tree, photo):

@@ -17,26 +17,26 @@ def test_folders_are_told_apart_by_looking(split_tree, folder_tree, feature_fold
     assert isinstance(load_source(features=feature_folder()), FeatureSource)
 
 
-def test_worlds_are_loaded_by_name(refuses):
+def test_worlds_are_loaded_by_name(assert_refused):
     assert load_source(world="birds").name == "birds"
-    refuses(lambda: load_source(world="dragons"), "'dragons'", "birds")
+    assert_refused(lambda: load_source(world="dragons"), "'dragons'", "birds")
 
 
-def test_exactly_one_input_must_be_given(refuses):
-    refuses(load_source, "exactly one of features, data and world", "none")
-    refuses(lambda: load_source(data="a", world="b"), "exactly one", "data=a, world=b")
+def test_exactly_one_input_must_be_given(assert_refused):
+    assert_refused(load_source, "exactly one of features, data and world", "none")
+    assert_refused(lambda: load_source(data="a", world="b"), "exactly one", "data=a, world=b")
 
 
-def test_features_given_as_data_are_pointed_at_their_option(feature_folder, refuses):
+def test_features_given_as_data_are_pointed_at_their_option(feature_folder, assert_refused):
     root = feature_folder()
     for path in (root, root / "features.npz"):
-        refuses(lambda path=path: load_source(data=path), "--features")
+        assert_refused(lambda path=path: load_source(data=path), "--features")
 
 
-def test_absent_data_is_refused(refuses, tmp_path):
-    refuses(lambda: load_source(data=tmp_path / "nowhere"), "no data folder", "nowhere")
+def test_absent_data_is_refused(assert_refused, tmp_path):
+    assert_refused(lambda: load_source(data=tmp_path / "nowhere"), "no data folder", "nowhere")
     (tmp_path / "a.jpg").write_bytes(b"")
-    refuses(lambda: load_source(data=tmp_path / "a.jpg"), "a.jpg")
+    assert_refused(lambda: load_source(data=tmp_path / "a.jpg"), "a.jpg")
 
 
 @pytest.mark.parametrize("heavy", ["torch", "open_clip", "hyperadapt.data.world"])

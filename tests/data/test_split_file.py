@@ -48,25 +48,25 @@ def test_the_catalog_names_the_image_folder_and_the_template(split_tree, photo, 
     assert any("6/2/4 images" in sentence and "4093/1633/2463" in sentence for sentence in source.notices(1))
 
 
-def test_one_absent_image_does_not_hide_the_image_folder(split_tree, refuses):
+def test_one_absent_image_does_not_hide_the_image_folder(split_tree, assert_refused):
     root = split_tree()
     (root / "pictures/red_kite/train0.png").unlink()
-    refuses(lambda: SplitFileSource(root), "1 of the 12 images", "red_kite/train0.png", str(root / "pictures"))
+    assert_refused(lambda: SplitFileSource(root), "1 of the 12 images", "red_kite/train0.png", str(root / "pictures"))
 
 
-def test_all_images_absent(split_tree, refuses):
+def test_all_images_absent(split_tree, assert_refused):
     root = split_tree(images=False)
-    refuses(
+    assert_refused(
         lambda: SplitFileSource(root), "12 of the 12 images", "red_kite/train0.png", "and 7 more", "split_zhou_Mine"
     )
 
 
-def test_a_folder_needs_one_split_file(split_tree, refuses, tmp_path, split_content):
-    refuses(lambda: SplitFileSource(tmp_path), "must hold one split_zhou_*.json", "none")
-    refuses(lambda: SplitFileSource(tmp_path / "nowhere"), "no data folder", "nowhere")
+def test_a_folder_needs_one_split_file(split_tree, assert_refused, tmp_path, split_content):
+    assert_refused(lambda: SplitFileSource(tmp_path), "must hold one split_zhou_*.json", "none")
+    assert_refused(lambda: SplitFileSource(tmp_path / "nowhere"), "no data folder", "nowhere")
     split_tree()
     split_tree(name="split_zhou_Other.json", content=split_content)
-    refuses(lambda: SplitFileSource(tmp_path), "2 split files", "split_zhou_Mine.json", "split_zhou_Other.json")
+    assert_refused(lambda: SplitFileSource(tmp_path), "2 split files", "split_zhou_Mine.json", "split_zhou_Other.json")
     assert SplitFileSource(tmp_path / "split_zhou_Other.json").name == "Other"
 
 
@@ -82,9 +82,9 @@ def test_a_folder_needs_one_split_file(split_tree, refuses, tmp_path, split_cont
         ('{"train": [], "val": [], "test": []}', ["train is empty"]),
     ],
 )
-def test_files_that_are_no_split_are_refused(split_tree, refuses, text, fragments):
+def test_files_that_are_no_split_are_refused(split_tree, assert_refused, text, fragments):
     root = split_tree(content=text, images=False)
-    refuses(lambda: SplitFileSource(root), "split_zhou_Mine.json", *fragments)
+    assert_refused(lambda: SplitFileSource(root), "split_zhou_Mine.json", *fragments)
 
 
 @pytest.mark.parametrize(
@@ -112,20 +112,20 @@ def test_files_that_are_no_split_are_refused(split_tree, refuses, text, fragment
         (["./bus/val0.png", 1, "bus"], ["1 image more than once", "bus/val0.png"]),
     ],
 )
-def test_malformed_entries_are_refused(split_tree, refuses, split_content, entry, fragments):
+def test_malformed_entries_are_refused(split_tree, assert_refused, split_content, entry, fragments):
     split_content["train"].insert(2, entry)
     root = split_tree(content=json.dumps(split_content), images=False)
-    refuses(lambda: SplitFileSource(root), "split_zhou_Mine.json", *fragments)
+    assert_refused(lambda: SplitFileSource(root), "split_zhou_Mine.json", *fragments)
 
 
-def test_classes_without_training_images_are_refused(split_tree, refuses, split_content):
+def test_classes_without_training_images_are_refused(split_tree, assert_refused, split_content):
     split_content["test"].append(["tram/1.png", 2, "tram"])
-    refuses(lambda: SplitFileSource(split_tree(split_content)), "1 class no training image", "(tram)")
+    assert_refused(lambda: SplitFileSource(split_tree(split_content)), "1 class no training image", "(tram)")
 
 
-def test_one_class_is_refused(split_tree, refuses, split_content):
+def test_one_class_is_refused(split_tree, assert_refused, split_content):
     one = {part: [entry for entry in entries if entry[1] == 0] for part, entries in split_content.items()}
-    refuses(lambda: SplitFileSource(split_tree(one)), "1 class;", "at least 2")
+    assert_refused(lambda: SplitFileSource(split_tree(one)), "1 class;", "at least 2")
 
 
 def test_an_empty_validation_list_is_allowed_and_said(split_tree, split_content):
@@ -135,14 +135,14 @@ def test_an_empty_validation_list_is_allowed_and_said(split_tree, split_content)
     assert any("no validation images" in sentence for sentence in source.notices(1))
 
 
-def test_notices_name_the_small_classes(split_tree, split_content, refuses):
+def test_notices_name_the_small_classes(split_tree, split_content, assert_refused):
     source = SplitFileSource(split_tree(split_content))
     assert source.notices(3) == ()
     assert source.notices(4) == (
         "2 classes have fewer than 4 training images (bus 3, red kite 3): all of them are used, as in CoOp",
     )
-    refuses(lambda: source.notices(0), "shots")
-    refuses(lambda: source.draw(0, 1), "shots")
+    assert_refused(lambda: source.notices(0), "shots")
+    assert_refused(lambda: source.draw(0, 1), "shots")
 
 
 def test_fingerprint_follows_the_lists(split_tree, split_content):
@@ -152,11 +152,11 @@ def test_fingerprint_follows_the_lists(split_tree, split_content):
     assert SplitFileSource(split_tree(split_content)).fingerprint != first
 
 
-def test_a_corrupt_image_names_its_file(split_tree, refuses):
+def test_a_corrupt_image_names_its_file(split_tree, assert_refused):
     root = split_tree()
     (root / "pictures/bus/val0.png").write_bytes(b"no image")
     source = SplitFileSource(root)
-    refuses(lambda: source.image(7), str(root / "pictures/bus/val0.png"), "--skip-corrupt")
+    assert_refused(lambda: source.image(7), str(root / "pictures/bus/val0.png"), "--skip-corrupt")
 
 
 @pytest.mark.shared_data
