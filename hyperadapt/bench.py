@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from hyperadapt import __version__
-from hyperadapt.adapters.base import BuildContext
 from hyperadapt.backbone import load_backbone, resolve_device
 from hyperadapt.config import to_dict
 from hyperadapt.data import AbstractImageSource, AbstractSource, FeatureSource, Part, check_images
@@ -104,7 +103,7 @@ def _prepare(features: AbstractFrozenFeatures, settings: Settings, reporter: Rep
 
 
 def _zero_shot(features: AbstractFrozenFeatures, part: Part) -> Counts:
-    context = BuildContext(features.classes, features.embed_dim, features.part_width, features.logit_scale)
+    context = features.context(features.classes)
     return count_correct(build_model(load_method("zero-shot"), context, seed=0), features, part, features.classes)
 
 

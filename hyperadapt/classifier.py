@@ -129,8 +129,7 @@ class FewShotClassifier:
         """
         indices = _label_indices(images, labels, class_names)
         features = TowerFeatures(GivenImages(images, indices, class_names, self.templates), self.backbone, self.views)
-        context = self._context(features.classes)
-        model = build_model(self.method, context, self.seed)
+        model = build_model(self.method, self._context(features.classes), self.seed)
         if self.method.training is not None:
             views = features.training_views(np.arange(len(indices)), self.seed, model.pools_parts)
             data = TrainingSet(views, torch.from_numpy(indices).to(self.backbone.device), features.classes)

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from hyperadapt.adapters.base import BuildContext
 from hyperadapt.backbone import Backbone, ImageFeatures
 from hyperadapt.data import AbstractImageSource, AbstractSource, FeatureSource
 from hyperadapt.errors import InputError
@@ -79,6 +80,10 @@ class AbstractFrozenFeatures(ABC):
     part_width: int | None
     logit_scale: float
     classes: ClassText
+
+    def context(self, classes: ClassText) -> BuildContext:
+        """What components may know of these features when they are built for some classes."""
+        return BuildContext(classes, self.embed_dim, self.part_width, self.logit_scale)
 
     @abstractmethod
     def training_views(

@@ -15,7 +15,7 @@ from hyperadapt.training_config import TrainingConfig
 
 
 @dataclass(frozen=True)
-class Part:
+class ComponentSettings:
     """One component with its settings.
 
     Attributes:
@@ -39,8 +39,8 @@ class Method:
     """
 
     name: str
-    adapter: Part
-    head: Part
+    adapter: ComponentSettings
+    head: ComponentSettings
     training: TrainingConfig | None
     summary: str
 
@@ -85,10 +85,10 @@ class Method:
 PLAIN_ADAPTER, PLAIN_HEAD = "zero-shot", "cosine"
 
 
-def _part(kind: Kind, data: Mapping[str, Any] | None, default: str, where: str) -> Part:
+def _part(kind: Kind, data: Mapping[str, Any] | None, default: str, where: str) -> ComponentSettings:
     settings = dict(data or {})
     known = component(settings.pop("type", default), kind)
-    return Part(known.name, from_dict(known.config, settings, f"{where}.{kind}"))
+    return ComponentSettings(known.name, from_dict(known.config, settings, f"{where}.{kind}"))
 
 
 def method_from_dict(data: Mapping[str, Any], where: str = "recipe") -> Method:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from hyperadapt.adapters.base import BuildContext
 from hyperadapt.data import Draw, Part, base_and_novel
 from hyperadapt.errors import InputError
 from hyperadapt.evaluation import Counts, count_correct
@@ -86,11 +85,10 @@ def fit_base(
 ) -> tuple[FewShotModel, list[dict[str, float]]]:
     """Train a method on the shots of the base classes; no other row and no other class is at hand here."""
     classes = features.classes.select(base)
-    context = BuildContext(classes, features.embed_dim, features.part_width, features.logit_scale)
-    model = build_model(method, context, seed)
+    model = build_model(method, features.context(classes), seed)
     if method.training is None:
         return model, []
-    views = features.training_views(shots.rows, seed, model.pools_parts)
+    views = features.training_views(shots.rows, seed, model.pools_parts, progress)
     labels = torch.from_numpy(shots.labels).to(views.pooled.device)
     return model, train(model, TrainingSet(views, labels, classes), method.training, seed, progress)
 

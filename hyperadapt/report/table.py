@@ -91,9 +91,3 @@ def cells(row: Row) -> tuple[str, ...]:
         f"{row.parameters:,}",
         "yes" if row.knows_split else "",
     )
-
-
-def markdown(rows: Iterable[Row]) -> str:
-    """The table in markdown."""
-    lines = ["| " + " | ".join(HEADER) + " |", "|" + "---|" * len(HEADER)]
-    return "\n".join(lines + ["| " + " | ".join(cells(row)) + " |" for row in rows]) + "\n"
