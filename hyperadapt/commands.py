@@ -54,7 +54,7 @@ def bench(arguments: argparse.Namespace) -> int:
 
 
 def _run(source: AbstractSource, arguments: argparse.Namespace, backbone: str, views: int, skip_corrupt: bool) -> int:
-    logging.getLogger().setLevel(logging.ERROR)
+    logging.disable(logging.ERROR)  # libraries log what is then raised; the user gets one line
     methods = [load_method(name) for name in dict.fromkeys(arguments.methods)]
     seeds = tuple(dict.fromkeys(arguments.seeds))
     settings = Settings(arguments.shots, seeds, arguments.out, skip_corrupt)
