@@ -165,7 +165,7 @@ class TowerFeatures(AbstractFrozenFeatures):
 
     def encode_missing(self, rows: np.ndarray, progress: Progress = _silent) -> None:
         """Encode the evaluation view of rows that have not been encoded yet."""
-        self._keep([View(row) for row in rows.tolist()], progress)
+        self._keep([View(row) for row in rows.tolist()], wants_parts=False, progress=progress)
 
     def training_views(
         self, rows: np.ndarray, seed: int, with_parts: bool, progress: Progress = _silent
@@ -183,22 +183,24 @@ class TowerFeatures(AbstractFrozenFeatures):
         self, views: Sequence[View], with_parts: bool, progress: Progress = _silent
     ) -> Iterator[ImageFeatures]:
         """Kept features where there are any, the tower's output where parts are wanted that were not kept."""
-        self._keep(views, progress)
-        for chunk in _chunks(views, TOWER_BATCH):
-            if with_parts and self.part_width is not None and not all(view in self._parts for view in chunk):
-                yield from self._encode(chunk, with_parts=True)
+        wants_parts = with_parts and self.part_width is not None
+        self._keep(views, wants_parts, progress)
+        for stretch in _chunks(views, KEEP_BATCH):
+            if wants_parts and not all(view in self._parts for view in stretch):
+                yield from self._encode(stretch, with_parts=True)
                 continue
-            parts = (
-                PartFeatures.stack([self._parts[view] for view in chunk]) if with_parts and self.part_width else None
-            )
-            yield ImageFeatures(torch.stack([self._pooled[view] for view in chunk]), parts)
+            for chunk in _chunks(stretch, TOWER_BATCH):
+                parts = PartFeatures.stack([self._parts[view] for view in chunk]) if wants_parts else None
+                yield ImageFeatures(torch.stack([self._pooled[view] for view in chunk]), parts)
 
-    def _keep(self, views: Sequence[View], progress: Progress = _silent) -> None:
-        """Encode what is not kept yet, with parts as long as their budget lasts."""
+    def _keep(self, views: Sequence[View], wants_parts: bool, progress: Progress = _silent) -> None:
+        """Encode what is not kept yet; with parts while their budget lasts, and no further where parts are wanted."""
         missing = [view for view in dict.fromkeys(views) if view not in self._pooled]
         done = 0
         for chunk in _chunks(missing, KEEP_BATCH):
             with_parts = self._parts_budget > 0
+            if wants_parts and not with_parts:
+                return
             pieces = zip(_chunks(chunk, TOWER_BATCH), self._encode(chunk, with_parts), strict=True)
             for piece, features in pieces:
                 self._pooled.update(zip(piece, features.pooled, strict=True))
