@@ -6,16 +6,19 @@ needs geoopt, ``manifolds.testing`` hypothesis and ``manifolds.oracle`` mpmath: 
 """
 
 from manifolds import lorentz, poincare, polar
-from manifolds.base import AbstractManifold
+from manifolds.base import AbstractHyperbolic, AbstractManifold
+from manifolds.charts import from_half_space, from_klein, to_half_space, to_klein
 from manifolds.cones import busemann, cone_angle, cone_violation, half_aperture
 from manifolds.distributions import WrappedNormal
 from manifolds.euclidean import Euclidean
+from manifolds.hyperplanes import hyperplane_distance
 from manifolds.lorentz import Lorentz
-from manifolds.means import einstein_midpoint, frechet_mean, from_klein, gyromidpoint, to_klein
-from manifolds.nn import HyperplaneLogits, PoincareLinear, ToBall, hyperplane_distance
+from manifolds.means import einstein_midpoint, frechet_mean, gyromidpoint
+from manifolds.nn import HyperplaneLogits, PoincareLinear, ToBall
 from manifolds.poincare import PoincareBall
 
 __all__ = [
+    "AbstractHyperbolic",
     "AbstractManifold",
     "Euclidean",
     "HyperplaneLogits",
@@ -29,6 +32,7 @@ __all__ = [
     "cone_violation",
     "einstein_midpoint",
     "frechet_mean",
+    "from_half_space",
     "from_klein",
     "gyromidpoint",
     "half_aperture",
@@ -36,5 +40,6 @@ __all__ = [
     "lorentz",
     "poincare",
     "polar",
+    "to_half_space",
     "to_klein",
 ]

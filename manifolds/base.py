@@ -2,12 +2,14 @@
 
 import math
 from abc import ABC, abstractmethod
+from typing import Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from manifolds import scalars
+from manifolds.curvature import Curvature
 from manifolds.mappings import Points, Tangents, Values, radius_limit
 from manifolds.pairwise import Matrix
 
@@ -194,3 +196,42 @@ class AbstractManifold(nn.Module, ABC):
         reason = self.check_point(x)
         if reason is not None:
             raise ValueError(reason)
+
+
+class AbstractHyperbolic(AbstractManifold):
+    """A manifold of constant sectional curvature ``-c`` that carries its ``c``.
+
+    Args:
+        c: a positive float, or a tensor that broadcasts against points with a last axis of one.
+        learnable: whether ``c`` follows gradients (see ``curvature.Curvature`` for how it is stored).
+        check: look at every point that comes in and raise where one is not on the manifold; costs a read of the values.
+
+    Raises:
+        TypeError: ``c`` is not a number; an operation gets integers.
+        ValueError: ``c <= 0``; last axes differ; with ``check=True``, a point is not on the manifold.
+    """
+
+    def __init__(self, c: float | Float[Tensor, "*batch"] = 1.0, learnable: bool = False, check: bool = False) -> None:
+        super().__init__()
+        self.curvature_module = Curvature(c, learnable)
+        self.check = check
+
+    @property
+    def c(self) -> Float[Tensor, "*batch"]:
+        """Curvature parameter, float64, differentiable where learnable."""
+        return self.curvature_module()
+
+    @property
+    def curvature(self) -> Tensor:
+        """The same as ``c``."""
+        return self.curvature_module()
+
+    def with_curvature(self, c: float | Float[Tensor, "*batch"]) -> Self:
+        """The same kind of manifold at another curvature. Law: scaling space by ``s`` takes ``c`` to ``c/s²``."""
+        return type(self)(c, self.curvature_module.log_scale is not None, self.check)
+
+    def _seen(self, *points: Tensor) -> None:
+        """Check points where that was asked for."""
+        if self.check:
+            for x in points:
+                self.assert_check_point(x)

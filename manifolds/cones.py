@@ -5,7 +5,7 @@ from torch import Tensor
 
 from manifolds import scalars
 from manifolds.mappings import Points, Tangents, Values, finish, margin_of
-from manifolds.scalars import Curvature, root, square
+from manifolds.scalars import Curvature, Rows, root, square
 
 
 def half_aperture(x: Points, c: Curvature = 1.0, k: float = 0.1, keepdim: bool = False) -> Values:
@@ -29,16 +29,24 @@ def half_aperture(x: Points, c: Curvature = 1.0, k: float = 0.1, keepdim: bool =
         >>> half_aperture(torch.tensor([0.5, 0.0]))
         tensor(0.1506)
     """
-    if not k > 0:
-        raise ValueError(f"half_aperture needs k > 0, got k={k}")
     (x,) = scalars.as_vectors(x, names="half_aperture")
     c = scalars.as_curvature(c, x, "half_aperture")
     radius_square = c * square(x)
-    length = root(radius_square)
-    reach = k * margin_of(radius_square, x.dtype)
+    return finish(aperture_of(checked(k) * margin_of(radius_square, x.dtype), root(radius_square)), x.dtype, keepdim)
+
+
+def checked(k: float) -> float:
+    """The width ``K`` of cones, if it is positive."""
+    if not k > 0:
+        raise ValueError(f"half_aperture needs k > 0, got k={k}")
+    return k
+
+
+def aperture_of(reach: Rows | float, length: Rows) -> Rows:
+    """``arcsin(reach/length)``, π/2 with gradient zero where that is not below one."""
     narrow = reach < length
     sine = torch.where(narrow, reach, 0.0) / torch.where(narrow, length, 1.0)
-    return finish(torch.where(narrow, torch.asin(sine), torch.pi / 2), x.dtype, keepdim)
+    return torch.where(narrow, torch.asin(sine), torch.pi / 2)
 
 
 def cone_angle(x: Points, y: Points, c: Curvature = 1.0, keepdim: bool = False) -> Values:
@@ -61,15 +69,19 @@ def cone_angle(x: Points, y: Points, c: Curvature = 1.0, keepdim: bool = False) 
     """
     x, y = scalars.as_vectors(x, y, names="cone_angle")
     c = scalars.as_curvature(c, x, "cone_angle")
-    dtype = x.dtype
+    return finish(angle_of(x, y, c), x.dtype, keepdim)
+
+
+def angle_of(x: Points, y: Points, c: Curvature) -> Rows:
+    """``cone_angle`` in float64; ``c = 0`` is flat."""
     wide_x, step = x.to(scalars.wide_dtype(x)), (y - x).to(scalars.wide_dtype(x))
     xx, gap = square(wide_x), square(step)
-    a = margin_of(c * xx, dtype)
+    a = margin_of(c * xx, x.dtype)
     lean = scalars.dot(step, wide_x)
     along = a * lean - c * gap * xx
     foot = lean / torch.where(xx > 0, xx, 1.0)
     across = a * root(square(step - foot * wide_x)) * root(xx)
-    return finish(torch.atan2(across, along), dtype, keepdim)
+    return torch.atan2(across, along)
 
 
 def cone_violation(x: Points, y: Points, c: Curvature = 1.0, k: float = 0.1, margin: float = 0.0) -> Values:
@@ -79,7 +91,12 @@ def cone_violation(x: Points, y: Points, c: Curvature = 1.0, k: float = 0.1, mar
         >>> cone_violation(torch.tensor([0.5, 0.0]), torch.tensor([0.9, 0.0]))
         tensor(0.)
     """
-    return torch.relu(cone_angle(x, y, c) - half_aperture(x, c, k) + margin)
+    return violation(cone_angle(x, y, c), half_aperture(x, c, k), margin)
+
+
+def violation(angle: Values, aperture: Values, margin: float) -> Values:
+    """The excess of an angle over a cone, on any manifold."""
+    return torch.relu(angle - aperture + margin)
 
 
 def busemann(p: Tangents, x: Points, c: Curvature = 1.0, keepdim: bool = False) -> Values:
@@ -104,7 +121,7 @@ def busemann(p: Tangents, x: Points, c: Curvature = 1.0, keepdim: bool = False) 
     c = scalars.as_curvature(c, x, "busemann")
     dtype, wide = x.dtype, scalars.wide_dtype(x)
     x = x.to(wide)
-    p = torch.nn.functional.normalize(p.to(wide), dim=-1, eps=1e-300 if wide == torch.float64 else 1e-30)
+    p = unit(p.to(wide))
     root_c = c.sqrt() if isinstance(c, Tensor) else c**0.5
     radius_square = c * square(x)
     change = radius_square - 2.0 * root_c * scalars.dot(p, x)
@@ -112,3 +129,8 @@ def busemann(p: Tangents, x: Points, c: Curvature = 1.0, keepdim: bool = False) 
     gap = square(p - root_c * x)
     horizon = torch.where(near, torch.log1p(torch.where(near, change, 0.0)), torch.log(torch.where(near, 1.0, gap)))
     return finish((horizon - torch.log(margin_of(radius_square, dtype))) / root_c, dtype, keepdim)
+
+
+def unit(p: Tangents) -> Tangents:
+    """``p/|p|``; zero stays zero."""
+    return torch.nn.functional.normalize(p, dim=-1, eps=1e-300 if p.dtype == torch.float64 else 1e-30)

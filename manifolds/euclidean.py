@@ -4,9 +4,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from manifolds import scalars
+from manifolds import cones, hyperplanes, scalars
 from manifolds.base import AbstractManifold
+from manifolds.hyperplanes import Normals, Offsets
 from manifolds.mappings import Points, Tangents, Values, finish
+from manifolds.means import Weights, normalized
 from manifolds.pairwise import Matrix, pairwise_flat
 from manifolds.scalars import dot, root, square, triple
 
@@ -170,3 +172,40 @@ class Euclidean(AbstractManifold):
     def gyration(self, x: Points, y: Points, v: Tangents) -> Tangents:
         """``v``: flat space has no gyration."""
         return self._carried(v, x, y, names="gyration")
+
+    def midpoint(self, x: Points, weights: Weights | None = None) -> Points:
+        """Weighted mean of sets of points, shape (*, dim)."""
+        (wide,) = self._vectors(x, names="midpoint")
+        points, w = normalized(wide, weights, "midpoint")
+        return (w * points).sum(-2).to(wide.dtype)
+
+    def frechet_mean(
+        self, x: Points, weights: Weights | None = None, tolerance: float = 1e-9, max_steps: int = 100
+    ) -> Points:
+        """The same as ``midpoint``: the mean minimizes squared distances in closed form."""
+        return self.midpoint(x, weights)
+
+    def half_aperture(self, x: Points, k: float = 0.1, *, keepdim: bool = False) -> Values:
+        """``arcsin(K/|x|)``, π/2 within ``K`` of the origin: the flat cones of Ganea et al. 2018 (section 3)."""
+        (x,) = self._vectors(x, names="half_aperture")
+        return finish(cones.aperture_of(cones.checked(k), root(square(x))), x.dtype, keepdim)
+
+    def cone_angle(self, x: Points, y: Points, *, keepdim: bool = False) -> Values:
+        """Angle at ``x`` between ``x`` and ``y - x``."""
+        x, y = self._vectors(x, y, names="cone_angle")
+        return finish(cones.angle_of(x, y, 0.0), x.dtype, keepdim)
+
+    def cone_violation(self, x: Points, y: Points, k: float = 0.1, margin: float = 0.0) -> Values:
+        """See ``cones.cone_violation``."""
+        return cones.violation(self.cone_angle(x, y), self.half_aperture(x, k), margin)
+
+    def busemann(self, p: Tangents, x: Points, *, keepdim: bool = False) -> Values:
+        """``-2⟨p, x⟩`` for a unit ``p``: the signed distance from a plane through the origin."""
+        p, x = self._vectors(p, x, names="busemann")
+        wide = x.to(scalars.wide_dtype(x))
+        return finish(-2.0 * dot(cones.unit(p.to(wide.dtype)), wide), x.dtype, keepdim)
+
+    def hyperplane_distance(self, x: Points, z: Normals, r: Offsets) -> Float[Tensor, "*batch planes"]:
+        """``2(⟨x, z⟩/|z| - r)``."""
+        x, z = self._vectors(x, z, names="hyperplane_distance")
+        return hyperplanes.plane_distance(x, z, r, 0.0).to(x.dtype)

@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from manifolds import mappings, scalars
-from manifolds.base import AbstractManifold
-from manifolds.curvature import Curvature as CurvatureModule
+from manifolds import cones, hyperplanes, mappings, means, scalars
+from manifolds.base import AbstractHyperbolic
+from manifolds.hyperplanes import Normals, Offsets
 from manifolds.mappings import Points, Tangents, Values, finish
+from manifolds.means import Weights
 from manifolds.pairwise import Matrix, pairwise_dist
 from manifolds.scalars import Curvature, asinh_ratio, root, square
 
@@ -74,20 +75,14 @@ def tangent_to_ball(x: LorentzPoints, v: LorentzPoints, c: Curvature = 1.0) -> T
     return scalars.combine(1.0 / (1.0 + time), push, -lean / (1.0 + time).square(), space)
 
 
-class Lorentz(AbstractManifold):
+class Lorentz(AbstractHyperbolic):
     """The hyperboloid of sectional curvature ``-c`` in R^(n+1), time first.
 
     Computed in float64 from the space parts, whatever the dtype of the points: float32 points keep their digits at any
     distance, float64 points near each other lose those that one rounding of the points costs. Distances and the tangent
     at the origin are those of ``PoincareBall(c)`` under ``from_ball``: ``tangent0(u) = (0, 2u)`` reaches ``2|u|``.
 
-    Args:
-        c: a positive float, or a tensor that broadcasts against points with a last axis of one.
-        learnable: whether ``c`` follows gradients.
-        check: look at every point that comes in and raise where one is off the hyperboloid.
-
-    Raises:
-        ValueError: ``c <= 0``; last axes differ; with ``check=True``, a point is off the hyperboloid.
+    Arguments and errors are those of ``AbstractHyperbolic``.
 
     Example:
         >>> lorentz = Lorentz()
@@ -99,26 +94,9 @@ class Lorentz(AbstractManifold):
     reversible = False
     features_offset = -1
 
-    def __init__(self, c: float | Float[Tensor, "*batch"] = 1.0, learnable: bool = False, check: bool = False) -> None:
-        super().__init__()
-        self.curvature_module = CurvatureModule(c, learnable)
-        self.check = check
-
-    @property
-    def c(self) -> Float[Tensor, "*batch"]:
-        """Curvature parameter, float64, differentiable where learnable."""
-        return self.curvature_module()
-
-    @property
-    def curvature(self) -> Tensor:
-        """The same as ``c``."""
-        return self.curvature_module()
-
     def _wide(self, *tensors: Tensor, points: int = 1, names: str) -> tuple[list[Tensor], torch.dtype]:
         """All tensors in float64, the first ``points`` of them checked if asked for, and the dtype of the result."""
-        if self.check:
-            for x in tensors[:points]:
-                self.assert_check_point(x)
+        self._seen(*tensors[:points])
         lifted = scalars.as_vectors(*tensors, names=f"Lorentz.{names}")
         if lifted[0].shape[-1] < 2:
             raise ValueError(f"Lorentz.{names} needs a time and a space coordinate, got shape {tuple(lifted[0].shape)}")
@@ -186,8 +164,7 @@ class Lorentz(AbstractManifold):
 
     def _stored(self, ball: Tensor, c: Tensor, dtype: torch.dtype) -> LorentzPoints:
         """A point of the wide ball, within the radius of ``dtype``, as a point of the hyperboloid in that dtype."""
-        radius_square = c * square(ball)
-        ball = scalars.scale(mappings.inside(torch.ones_like(radius_square), radius_square, dtype), ball)
+        ball = mappings.within(ball, c, dtype)
         return _from_space(scalars.scale(2.0 / mappings.margin(ball, c), ball).to(dtype), c)
 
     def dist(self, x: Points, y: Points, *, keepdim: bool = False) -> Values:
@@ -279,3 +256,46 @@ class Lorentz(AbstractManifold):
         (x, y), dtype = self._wide(x, y, points=2, names="geodesic")
         c = self.c
         return self._stored(mappings.geodesic(t, to_ball(x, c), to_ball(y, c), c), c, dtype)
+
+    def _of_result(self) -> Tensor:
+        """The curvature of one point, where that of a set of points ends in two axes of one."""
+        return self.c.squeeze(-1) if self.c.ndim else self.c
+
+    def midpoint(self, x: Points, weights: Weights | None = None) -> Points:
+        """Lorentz centroid: the sum of the points, scaled back to the hyperboloid; the ball's gyromidpoint."""
+        (x,), dtype = self._wide(x, names="midpoint")
+        c = self.c
+        return self._stored(means.gyromidpoint(to_ball(x, c), weights, c), self._of_result(), dtype)
+
+    def frechet_mean(
+        self, x: Points, weights: Weights | None = None, tolerance: float = 1e-9, max_steps: int = 100
+    ) -> Points:
+        """See ``means.frechet_mean``."""
+        (x,), dtype = self._wide(x, names="frechet_mean")
+        c = self.c
+        mean = means.frechet_mean(to_ball(x, c), weights, c, tolerance, max_steps)
+        return self._stored(mean, self._of_result(), dtype)
+
+    def half_aperture(self, x: Points, k: float = 0.1, *, keepdim: bool = False) -> Values:
+        """``arcsin(2K/(√c|x_s|))``: see ``cones.half_aperture``."""
+        (x,), dtype = self._wide(x, names="half_aperture")
+        return cones.half_aperture(to_ball(x, self.c), self.c, k, keepdim).to(dtype)
+
+    def cone_angle(self, x: Points, y: Points, *, keepdim: bool = False) -> Values:
+        """See ``cones.cone_angle``."""
+        (x, y), dtype = self._wide(x, y, points=2, names="cone_angle")
+        return cones.cone_angle(to_ball(x, self.c), to_ball(y, self.c), self.c, keepdim).to(dtype)
+
+    def cone_violation(self, x: Points, y: Points, k: float = 0.1, margin: float = 0.0) -> Values:
+        """See ``cones.cone_violation``."""
+        return cones.violation(self.cone_angle(x, y), self.half_aperture(x, k), margin)
+
+    def busemann(self, p: Tangents, x: Points, *, keepdim: bool = False) -> Values:
+        """See ``cones.busemann``; ``p`` is a direction among the features of ``tangent0``."""
+        (x,), dtype = self._wide(x, names="busemann")
+        return cones.busemann(p.to(x.dtype), to_ball(x, self.c), self.c, keepdim).to(dtype)
+
+    def hyperplane_distance(self, x: Points, z: Normals, r: Offsets) -> Float[Tensor, "*batch planes"]:
+        """See ``hyperplanes.hyperplane_distance``; ``z`` are directions among the features of ``tangent0``."""
+        (x,), dtype = self._wide(x, names="hyperplane_distance")
+        return hyperplanes.hyperplane_distance(to_ball(x, self.c), z, r, self.c).to(dtype)

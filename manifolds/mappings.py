@@ -57,6 +57,12 @@ def inside(weight: Rows, radius_square: Rows, dtype: torch.dtype, stored: bool =
     return torch.where(beyond, weight * (_target(dtype) / safe.sqrt()), weight)
 
 
+def within(x: Points, c: Curvature, dtype: torch.dtype, stored: bool = False) -> Points:
+    """``x``, pulled inside the limit of ``dtype`` where it lies beyond; see ``inside``."""
+    radius_square = c * square(x)
+    return scale(inside(torch.ones_like(radius_square), radius_square, dtype, stored), x)
+
+
 def finish(rows: Rows, dtype: torch.dtype, keepdim: bool) -> Tensor:
     """Rows as values: rounded to ``dtype``, without the trailing axis unless asked for."""
     rows = scalars.narrow(rows, dtype)
@@ -82,8 +88,7 @@ def projx(x: Points, c: Curvature = 1.0) -> Points:
     """
     (wide,) = scalars.as_vectors(x, names="projx")
     c = scalars.as_curvature(c, wide, "projx")
-    radius_square = c * square(wide)
-    return scale(inside(torch.ones_like(radius_square), radius_square, x.dtype, stored=True), wide).to(x.dtype)
+    return within(wide, c, x.dtype, stored=True).to(x.dtype)
 
 
 def lambda_x(x: Points, c: Curvature = 1.0, keepdim: bool = False) -> Values:
@@ -210,8 +215,7 @@ def gyrosum(x: Points, y: Points, a: Rows, b: Rows, c: Curvature, dtype: torch.d
     cross = c * square(total)
     inverse = (a * b + cross).reciprocal()
     result = combine(a * inverse, total, cross * inverse, x)
-    radius_square = c * square(result)
-    return scale(inside(torch.ones_like(radius_square), radius_square, dtype, stored=True), result)
+    return within(result, c, dtype, stored=True)
 
 
 def expmap(x: Points, v: Tangents, c: Curvature = 1.0) -> Points:

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from manifolds import scalars
-from manifolds.mappings import Points, expmap, inside, logmap, margin_of, sqdist, storage_dtype
+from manifolds.mappings import Points, expmap, logmap, margin_of, sqdist, storage_dtype, within
 from manifolds.pairwise import pairwise_root
 from manifolds.scalars import Curvature, square
 
@@ -18,24 +18,31 @@ SETTLED = 1e-4
 def _prepare(x: Tensor, weights: Tensor | None, c: Curvature, name: str) -> tuple[Tensor, Tensor, Curvature]:
     """Points in the wide dtype, weights (*, n, 1) that sum to one, curvature."""
     (x,) = scalars.as_vectors(x, names=name)
-    c = scalars.as_curvature(c, x, name)
+    return *normalized(x, weights, name), scalars.as_curvature(c, x, name)
+
+
+def normalized(x: Tensor, weights: Tensor | None, name: str) -> tuple[Tensor, Tensor]:
+    """Points in the wide dtype and weights (*, n, 1) that sum to one.
+
+    Raises:
+        ValueError: no points, or the number of weights differs.
+    """
     x = x.to(scalars.wide_dtype(x))
     if x.ndim < 2 or x.shape[-2] == 0:
         raise ValueError(f"{name} needs points of shape (*, n, dim) with n > 0, got {tuple(x.shape)}")
     if weights is None:
-        return x, torch.full_like(x[..., :1], 1.0 / x.shape[-2]), c
+        return x, torch.full_like(x[..., :1], 1.0 / x.shape[-2])
     if weights.shape[-1] != x.shape[-2]:
         raise ValueError(f"{name} needs one weight a point, got {weights.shape[-1]} for {x.shape[-2]} points")
     w = weights.to(x.dtype)[..., None].expand(*torch.broadcast_shapes(weights.shape, x.shape[:-1]), 1)
     total = w.sum(-2, keepdim=True)
-    return x, w / torch.where(total > 0, total, 1.0), c
+    return x, w / torch.where(total > 0, total, 1.0)
 
 
 def _result(m: Tensor, x: Tensor, c: Curvature) -> Tensor:
     """``m`` inside the limit for the dtype of ``x``, float32 or wider."""
-    radius_square = c * square(m)
-    kept = scalars.scale(inside(torch.ones_like(radius_square), radius_square, storage_dtype(x)), m)
-    return kept.to(torch.promote_types(x.dtype, torch.float32))
+    of_result = c.squeeze(-1) if isinstance(c, Tensor) and c.ndim else c
+    return within(m, of_result, storage_dtype(x)).to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _gyromidpoint(x: Tensor, w: Tensor, c: Curvature) -> Tensor:
@@ -80,21 +87,7 @@ def gyromidpoint(x: Points, weights: Weights | None = None, c: Curvature = 1.0) 
         tensor([0., 0.])
     """
     wide, w, c = _prepare(x, weights, c, "gyromidpoint")
-    return _result(_gyromidpoint(wide, w, c), x, c if not isinstance(c, Tensor) or c.ndim == 0 else c.squeeze(-1))
-
-
-def to_klein(x: Points, c: Curvature = 1.0) -> Points:
-    """The point of the ball in Klein coordinates: ``2x/(1 + c|x|²)``."""
-    (x,) = scalars.as_vectors(x, names="to_klein")
-    c = scalars.as_curvature(c, x, "to_klein")
-    return scalars.scale(2.0 / (1.0 + c * square(x)), x)
-
-
-def from_klein(k: Points, c: Curvature = 1.0) -> Points:
-    """Klein coordinates back to the ball: ``k/(1 + √(1 - c|k|²))``."""
-    (k,) = scalars.as_vectors(k, names="from_klein")
-    c = scalars.as_curvature(c, k, "from_klein")
-    return scalars.scale((1.0 + margin_of(c * square(k), k.dtype).sqrt()).reciprocal(), k)
+    return _result(_gyromidpoint(wide, w, c), x, c)
 
 
 def einstein_midpoint(k: Points, weights: Weights | None = None, c: Curvature = 1.0) -> Points:
@@ -217,4 +210,4 @@ def frechet_mean(
         m = _minimize(wide, w, c, tolerance, max_steps)
     for _ in range(2):
         m = expmap(m, _newton(m, wide, w, c), c)
-    return _result(m.squeeze(-2), x, c if not isinstance(c, Tensor) or c.ndim == 0 else c.squeeze(-1))
+    return _result(m.squeeze(-2), x, c)

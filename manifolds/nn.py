@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from manifolds import scalars
 from manifolds.base import AbstractManifold
 from manifolds.euclidean import Euclidean
-from manifolds.mappings import Points, inside, margin_of
+from manifolds.hyperplanes import plane_distance
+from manifolds.mappings import Points, inside
 from manifolds.poincare import PoincareBall
-from manifolds.scalars import Curvature, asinh_ratio, sinh_ratio, square
+from manifolds.scalars import sinh_ratio, square
 
 
 class ToBall(nn.Module):
@@ -81,45 +82,6 @@ class ToBall(nn.Module):
         return f"scale={self.scale.item():.4g}, clip_radius={self.clip_radius}"
 
 
-def _plane_distance(x: Tensor, z: Tensor, r: Tensor, c: Curvature) -> Tensor:
-    """Signed distances of ``x`` from the planes, wide; ``c = 0`` gives the flat limit."""
-    wide = scalars.wide_dtype(x)
-    normal, offset = z.to(wide), r.to(wide)
-    size = scalars.root(normal.square().sum(-1, keepdim=True))
-    normal = normal / torch.where(size > 0, size, 1.0)
-    a = margin_of(c * square(x), x.dtype)
-    lean = x.to(wide) @ normal.mT
-    root_c = c**0.5
-    shift = 2.0 * offset * sinh_ratio(4.0 * c * offset.square())
-    k = (2.0 * lean * torch.cosh(2.0 * root_c * offset) - (2.0 - a) * shift) / a
-    return k * asinh_ratio(c * k.square())
-
-
-def hyperplane_distance(
-    x: Points, z: Float[Tensor, "planes dim"], r: Float[Tensor, " planes"], c: Curvature = 1.0
-) -> Float[Tensor, "*batch planes"]:
-    """Signed distance from the geodesic hyperplanes with normal ``z`` through ``expmap0(r z/|z|)``.
-
-    The product with the normals runs in float64, so a point close to a plane keeps its digits.
-
-    Args:
-        x: points, shape (*, dim).
-        z: normals, shape (planes, dim); their length does not matter.
-        r: offsets of the planes, shape (planes,): a plane is at distance ``2|r|`` from the origin.
-        c: curvature, a float or 0-dim.
-
-    Returns:
-        Distances, positive on the side of ``z``, shape (*, planes).
-
-    Example:
-        >>> hyperplane_distance(torch.tensor([0.5, 0.0]), torch.eye(2), torch.zeros(2))
-        tensor([1.0986, 0.0000])
-    """
-    x, z = scalars.as_vectors(x, z, names="hyperplane_distance")
-    c = scalars.as_curvature(c, x, "hyperplane_distance")
-    return _plane_distance(x, z, r, c).to(x.dtype)
-
-
 class HyperplaneLogits(nn.Module):
     """Multinomial logistic regression by distances to hyperplanes: ``2|z_k| d(x, H_k)`` (HNN++, Shimizu 2021, eq. 6).
 
@@ -147,7 +109,7 @@ class HyperplaneLogits(nn.Module):
         """The logits in float64."""
         x, z = scalars.as_vectors(x, self.z, names=type(self).__name__)
         size = torch.linalg.vector_norm(z, dim=-1).to(scalars.wide_dtype(x))
-        return 2.0 * size * _plane_distance(x, z, self.r, self.manifold.curvature)
+        return 2.0 * size * plane_distance(x, z, self.r, self.manifold.curvature)
 
 
 class PoincareLinear(nn.Module):

@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from manifolds import gyro, mappings, pairwise, scalars
-from manifolds.base import AbstractManifold
-from manifolds.curvature import Curvature
+from manifolds import cones, gyro, hyperplanes, mappings, means, pairwise, scalars
+from manifolds.base import AbstractHyperbolic
 from manifolds.gyro import gyration, mobius_add, mobius_matvec, mobius_scalar_mul, mobius_sub
+from manifolds.hyperplanes import Normals, Offsets
 from manifolds.mappings import (
     Points,
     Tangents,
@@ -36,6 +36,7 @@ from manifolds.mappings import (
     transp0,
     transp0back,
 )
+from manifolds.means import Weights
 from manifolds.pairwise import Matrix, pairwise_dist
 
 __all__ = [
@@ -65,17 +66,10 @@ __all__ = [
 ]
 
 
-class PoincareBall(AbstractManifold):
+class PoincareBall(AbstractHyperbolic):
     """The ball ``|x| < 1/√c`` with the metric ``(2/(1 - c|x|²))²``: sectional curvature ``-c``.
 
-    Args:
-        c: a positive float, or a tensor that broadcasts against points with a last axis of one.
-        learnable: whether ``c`` follows gradients (see ``curvature.Curvature`` for how it is stored).
-        check: look at every point that comes in and raise where one is outside; costs a read of the values.
-
-    Raises:
-        TypeError: ``c`` is not a number; an operation gets integers.
-        ValueError: ``c <= 0``; last axes differ; with ``check=True``, a point is not inside the ball.
+    Arguments and errors are those of ``AbstractHyperbolic``.
 
     Example:
         >>> ball = PoincareBall(c=1.0)
@@ -86,26 +80,6 @@ class PoincareBall(AbstractManifold):
 
     name = "PoincareBall"
     reversible = False
-
-    def __init__(self, c: float | Float[Tensor, "*batch"] = 1.0, learnable: bool = False, check: bool = False) -> None:
-        super().__init__()
-        self.curvature_module = Curvature(c, learnable)
-        self.check = check
-
-    @property
-    def c(self) -> Float[Tensor, "*batch"]:
-        """Curvature parameter, float64, differentiable where learnable."""
-        return self.curvature_module()
-
-    @property
-    def curvature(self) -> Tensor:
-        """The same as ``c``."""
-        return self.curvature_module()
-
-    def _seen(self, *points: Tensor) -> None:
-        if self.check:
-            for x in points:
-                self.assert_check_point(x)
 
     def check_point(self, x: Tensor) -> str | None:
         """The reason why ``x`` cannot hold points of this ball, or None."""
@@ -235,3 +209,40 @@ class PoincareBall(AbstractManifold):
         """See ``gyro.gyration``."""
         self._seen(x, y)
         return gyro.gyration(x, y, v, self.c)
+
+    def midpoint(self, x: Points, weights: Weights | None = None) -> Points:
+        """See ``means.gyromidpoint``."""
+        self._seen(x)
+        return means.gyromidpoint(x, weights, self.c)
+
+    def frechet_mean(
+        self, x: Points, weights: Weights | None = None, tolerance: float = 1e-9, max_steps: int = 100
+    ) -> Points:
+        """See ``means.frechet_mean``."""
+        self._seen(x)
+        return means.frechet_mean(x, weights, self.c, tolerance, max_steps)
+
+    def half_aperture(self, x: Points, k: float = 0.1, *, keepdim: bool = False) -> Values:
+        """See ``cones.half_aperture``."""
+        self._seen(x)
+        return cones.half_aperture(x, self.c, k, keepdim)
+
+    def cone_angle(self, x: Points, y: Points, *, keepdim: bool = False) -> Values:
+        """See ``cones.cone_angle``."""
+        self._seen(x, y)
+        return cones.cone_angle(x, y, self.c, keepdim)
+
+    def cone_violation(self, x: Points, y: Points, k: float = 0.1, margin: float = 0.0) -> Values:
+        """See ``cones.cone_violation``."""
+        self._seen(x, y)
+        return cones.cone_violation(x, y, self.c, k, margin)
+
+    def busemann(self, p: Tangents, x: Points, *, keepdim: bool = False) -> Values:
+        """See ``cones.busemann``."""
+        self._seen(x)
+        return cones.busemann(p, x, self.c, keepdim)
+
+    def hyperplane_distance(self, x: Points, z: Normals, r: Offsets) -> Float[Tensor, "*batch planes"]:
+        """See ``hyperplanes.hyperplane_distance``."""
+        self._seen(x)
+        return hyperplanes.hyperplane_distance(x, z, r, self.c)
