@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from manifolds import scalars
-from manifolds.mappings import Points, Tangents, Values, finish, margin_of
+from manifolds.mappings import Points, Tangents, Values, finish, margin, margin_of
 from manifolds.scalars import Curvature, Rows, root, square
 
 
@@ -32,7 +32,7 @@ def half_aperture(x: Points, c: Curvature = 1.0, k: float = 0.1, keepdim: bool =
     (x,) = scalars.as_vectors(x, names="half_aperture")
     c = scalars.as_curvature(c, x, "half_aperture")
     radius_square = c * square(x)
-    return finish(aperture_of(checked(k) * margin_of(radius_square, x.dtype), root(radius_square)), x.dtype, keepdim)
+    return finish(aperture_of(checked(k) * margin_of(radius_square, x, c), root(radius_square)), x.dtype, keepdim)
 
 
 def checked(k: float) -> float:
@@ -76,7 +76,7 @@ def angle_of(x: Points, y: Points, c: Curvature) -> Rows:
     """``cone_angle`` in float64; ``c = 0`` is flat."""
     wide_x, step = x.to(scalars.wide_dtype(x)), (y - x).to(scalars.wide_dtype(x))
     xx, gap = square(wide_x), square(step)
-    a = margin_of(c * xx, x.dtype)
+    a = margin_of(c * xx, x, c)
     lean = scalars.dot(step, wide_x)
     along = a * lean - c * gap * xx
     foot = lean / torch.where(xx > 0, xx, 1.0)
@@ -120,7 +120,7 @@ def busemann(p: Tangents, x: Points, c: Curvature = 1.0, keepdim: bool = False) 
     p, x = scalars.as_vectors(p, x, names="busemann")
     c = scalars.as_curvature(c, x, "busemann")
     dtype, wide = x.dtype, scalars.wide_dtype(x)
-    x = x.to(wide)
+    a, x = margin(x, c), x.to(wide)
     p = unit(p.to(wide))
     root_c = c.sqrt() if isinstance(c, Tensor) else c**0.5
     radius_square = c * square(x)
@@ -128,7 +128,7 @@ def busemann(p: Tangents, x: Points, c: Curvature = 1.0, keepdim: bool = False) 
     near = change > -0.5
     gap = square(p - root_c * x)
     horizon = torch.where(near, torch.log1p(torch.where(near, change, 0.0)), torch.log(torch.where(near, 1.0, gap)))
-    return finish((horizon - torch.log(margin_of(radius_square, dtype))) / root_c, dtype, keepdim)
+    return finish((horizon - torch.log(a)) / root_c, dtype, keepdim)
 
 
 def unit(p: Tangents) -> Tangents:

@@ -5,8 +5,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from manifolds import scalars
-from manifolds.mappings import Points, margin_of
-from manifolds.scalars import Curvature, asinh_ratio, sinh_ratio, square
+from manifolds.mappings import Points, margin
+from manifolds.scalars import Curvature, asinh_ratio, sinh_ratio
 
 Normals = Float[Tensor, "planes dim"]
 Offsets = Float[Tensor, " planes"]
@@ -18,7 +18,7 @@ def plane_distance(x: Tensor, z: Tensor, r: Tensor, c: Curvature) -> Tensor:
     normal, offset = z.to(wide), r.to(wide)
     size = scalars.root(normal.square().sum(-1, keepdim=True))
     normal = normal / torch.where(size > 0, size, 1.0)
-    a = margin_of(c * square(x), x.dtype)
+    a = margin(x, c)
     lean = x.to(wide) @ normal.mT
     root_c = c**0.5
     shift = 2.0 * offset * sinh_ratio(4.0 * c * offset.square())

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from manifolds import scalars
+from manifolds.exact import lost
 from manifolds.scalars import Curvature, Rows, asinh_ratio, combine, dot, root, scale, square, tanh_ratio, triple
 
 Points = Float[Tensor, "*batch dim"]
@@ -38,13 +39,18 @@ def _target(dtype: torch.dtype) -> float:
 
 
 def margin(x: Points, c: Curvature) -> Rows:
-    """``a = 1 - c|x|²``, kept above a quarter of the dtype's epsilon for points on or outside the boundary."""
-    return margin_of(c * square(x), x.dtype)
+    """``a = 1 - c|x|²`` to a rounding, kept above a quarter of the dtype's epsilon on and outside the boundary."""
+    return margin_of(c * square(x), x, c)
 
 
-def margin_of(radius_square: Rows, dtype: torch.dtype) -> Rows:
-    """``1 - c|x|²`` from ``c|x|²``, with the same floor as ``margin``."""
-    return (1.0 - radius_square).clamp(min=torch.finfo(dtype).eps / 4)
+def margin_of(radius_square: Rows, x: Points, c: Curvature) -> Rows:
+    """``margin`` of points whose ``c|x|²`` is at hand."""
+    return ((1.0 - radius_square) - lost(x, c, radius_square)).clamp(min=lowest_margin(x.dtype))
+
+
+def lowest_margin(dtype: torch.dtype) -> float:
+    """What ``margin`` gives on and outside the boundary: a quarter of the epsilon of ``dtype``."""
+    return torch.finfo(dtype).eps / 4
 
 
 def inside(weight: Rows, radius_square: Rows, dtype: torch.dtype, stored: bool = False) -> Rows:
@@ -126,7 +132,7 @@ def dist(x: Points, y: Points, c: Curvature = 1.0, keepdim: bool = False) -> Val
     x, y = scalars.as_vectors(x, y, names="dist")
     c = scalars.as_curvature(c, x, "dist")
     xx, yy, gap = triple(x, y)
-    spread = gap / (margin_of(c * xx, x.dtype) * margin_of(c * yy, y.dtype))
+    spread = gap / (margin_of(c * xx, x, c) * margin_of(c * yy, y, c))
     return finish(2.0 * root(spread) * asinh_ratio(c * spread), x.dtype, keepdim)
 
 
@@ -140,7 +146,7 @@ def sqdist(x: Points, y: Points, c: Curvature = 1.0, keepdim: bool = False) -> V
     x, y = scalars.as_vectors(x, y, names="sqdist")
     c = scalars.as_curvature(c, x, "sqdist")
     xx, yy, gap = triple(x, y)
-    spread = gap / (margin_of(c * xx, x.dtype) * margin_of(c * yy, y.dtype))
+    spread = gap / (margin_of(c * xx, x, c) * margin_of(c * yy, y, c))
     return finish(4.0 * spread * asinh_ratio(c * spread).square(), x.dtype, keepdim)
 
 
@@ -154,7 +160,7 @@ def dist0(x: Points, c: Curvature = 1.0, keepdim: bool = False) -> Values:
     (x,) = scalars.as_vectors(x, names="dist0")
     c = scalars.as_curvature(c, x, "dist0")
     length = square(x)
-    spread = length / margin_of(c * length, x.dtype)
+    spread = length / margin_of(c * length, x, c)
     return finish(2.0 * root(spread) * asinh_ratio(c * spread), x.dtype, keepdim)
 
 
@@ -190,7 +196,7 @@ def expmap0(v: Tangents, c: Curvature = 1.0) -> Points:
 def log_weight(x: Points, c: Curvature) -> Rows:
     """``artanh(√c|x|)/(√c|x|)``, one at the origin."""
     radius_square = c * square(x)
-    a = margin_of(radius_square, x.dtype)
+    a = margin_of(radius_square, x, c)
     return asinh_ratio(radius_square / a) * a.rsqrt()
 
 
@@ -265,7 +271,7 @@ def rotate(x: Points, y: Points, v: Tangents, c: Curvature) -> tuple[Tangents, R
     """
     step = y - x
     xx, gap = square(x), square(step)
-    a, b = margin_of(c * xx, x.dtype), margin(y, c)
+    a, b = margin_of(c * xx, x, c), margin(y, c)
     along, across, lean = dot(x, v), dot(step, v), dot(x, step)
     cross = c * gap
     weight = 2.0 * c / (a * b + cross)

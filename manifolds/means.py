@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from manifolds import scalars
-from manifolds.mappings import Points, expmap, logmap, margin_of, sqdist, storage_dtype, within
+from manifolds.mappings import Points, expmap, logmap, margin, sqdist, storage_dtype, within
 from manifolds.pairwise import pairwise_root
 from manifolds.scalars import Curvature, square
 
@@ -47,7 +47,7 @@ def _result(m: Tensor, x: Tensor, c: Curvature) -> Tensor:
 
 def _gyromidpoint(x: Tensor, w: Tensor, c: Curvature) -> Tensor:
     """Gyromidpoint from normalized weights, in the wide dtype."""
-    a = margin_of(c * square(x), x.dtype)
+    a = margin(x, c)
     pull = w / a
     top = pull.amax(-2, keepdim=True)
     top = torch.where(top > 0, top, 1.0).detach()
@@ -60,7 +60,7 @@ def _gyromidpoint(x: Tensor, w: Tensor, c: Curvature) -> Tensor:
         left = w @ w.mT * (0.25 + 0.5 * c * ratio)
         rest = left.sum((-2, -1), keepdim=True) / (top * total).square()
     else:
-        rest = margin_of(c * square(t), x.dtype)
+        rest = margin(t, c)
     return (t / (1.0 + rest.sqrt())).squeeze(-2)
 
 
@@ -106,7 +106,7 @@ def einstein_midpoint(k: Points, weights: Weights | None = None, c: Curvature = 
         tensor([0., 0.])
     """
     wide, w, c = _prepare(k, weights, c, "einstein_midpoint")
-    pull = w * margin_of(c * square(wide), wide.dtype).rsqrt()
+    pull = w * margin(wide, c).rsqrt()
     total = pull.sum(-2)
     mean = (pull * wide).sum(-2) / torch.where(total > 0, total, 1.0)
     return mean.to(torch.promote_types(k.dtype, torch.float32))
@@ -128,7 +128,7 @@ def _newton(m: Tensor, x: Tensor, w: Tensor, c: Curvature) -> Tensor:
     """
     logs = logmap(m, x, c)
     pull = (w * logs).sum(-2, keepdim=True)
-    lam = 4.0 / margin_of(c * square(m), m.dtype).square()
+    lam = 4.0 / margin(m, c).square()
     angle = c * lam * square(logs)
     bend = w * c * lam * _bend(angle)
     across = (w + bend * square(logs)).sum(-2, keepdim=True)
@@ -154,7 +154,7 @@ def _minimize(x: Tensor, w: Tensor, c: Curvature, tolerance: float, max_steps: i
     value, longest = objective(m), 0.0
     for _ in range(max_steps if m.numel() else 0):
         step = _newton(m, x, w, c)
-        size = 2.0 * (c * square(step)).sqrt() / margin_of(c * square(m), m.dtype)
+        size = 2.0 * (c * square(step)).sqrt() / margin(m, c)
         longest = float(size.max())
         factor = torch.ones_like(value)
         trial, lower = m, value

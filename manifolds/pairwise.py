@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from manifolds import scalars
-from manifolds.mappings import Points, margin_of
+from manifolds.mappings import Points, lowest_margin, margin_of
 from manifolds.scalars import Curvature
 
 Matrix = Float[Tensor, "*batch rows columns"]
@@ -51,7 +51,7 @@ def _pair_root(x: Tensor, y: Tensor, c: Tensor, same: bool) -> Tensor:
     """``√(δ/(ab))`` of all pairs of rows, in the dtype of ``x``; ``c`` may be zero."""
     wide = scalars.wide_dtype(x)
     xx, yy = scalars.square(x), scalars.square(y)
-    a, b = margin_of(c * xx, x.dtype), margin_of(c * yy, y.dtype)
+    a, b = margin_of(c * xx, x, c), margin_of(c * yy, y, c)
     batch = torch.broadcast_shapes(x.shape[:-2], y.shape[:-2], c.shape[:-2])
     result = x.new_empty((*batch, x.shape[-2], y.shape[-2]))
     cancels_below = 1e-2 if x.dtype == wide else 1e-8
@@ -79,8 +79,9 @@ def _root_gradients(grad: Tensor, x: Tensor, y: Tensor, c: Tensor, root: Tensor)
     """Gradients of ``√(δ/(ab))`` in ``x``, ``y`` and ``c``, made of differentiable operations."""
     wide, tiny = scalars.wide_dtype(x), torch.finfo(x.dtype).tiny
     xx, yy = scalars.square(x), scalars.square(y)
-    a, b = margin_of(c * xx, x.dtype), margin_of(c * yy, y.dtype)
-    inner_a, inner_b = (1.0 - c * xx >= a) / a, (1.0 - c * yy >= b) / b
+    a, b = margin_of(c * xx, x, c), margin_of(c * yy, y, c)
+    floor = lowest_margin(x.dtype)
+    inner_a, inner_b = (a > floor) / a, (b > floor) / b
     batch = root.shape[:-2].numel()
     row_blocks = _blocks(x.shape[-2], x.shape[-1], batch, x.device)
     grad_x: list[Tensor | None] = [None] * len(row_blocks)

@@ -8,35 +8,41 @@ the neighbourhood is clamped to half of the nodes, so that negatives always rema
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import one_hot, relu
+from torch.nn.functional import relu
 
 from manifolds.base import AbstractManifold
+from manifolds.regularizers.draws import AbstractDraws, GeneratorDraws
 
 
 @dataclass(frozen=True)
 class Triplets:
     """Index triples into one set of nodes: anchor and positive are related, the negative is not.
 
+    Every node is an anchor of equally many triples, so that shapes do not depend on values; those of nodes that cannot
+    serve are marked and count for nothing.
+
     Attributes:
         anchor, positive, negative: int64 (T,) each.
-        anchors_kept: how many nodes had at least two reciprocal neighbours and one negative.
+        valid: (T,), False for triples of a node with fewer than two reciprocal neighbours or no negative.
+        anchors_kept: number of nodes whose triples are valid.
     """
 
     anchor: Int[Tensor, " t"]
     positive: Int[Tensor, " t"]
     negative: Int[Tensor, " t"]
-    anchors_kept: int
+    valid: Bool[Tensor, " t"]
+    anchors_kept: Int[Tensor, ""]
 
 
 @dataclass(frozen=True)
 class HierTerm:
-    """One hierarchical term with what it did.
+    """One hierarchical term with what it did; all are tensors, so that nothing waits for a device.
 
     Attributes:
         loss: scalar, with a graph even when no triplet was found.
-        triplets: number of triplets.
+        triplets: number of valid triplets.
         wasted: fraction of them whose two ancestors were the same node (they give no loss).
         active: fraction of the three hinges above zero, over the triplets not wasted.
         candidates_used: number of different candidates chosen as an ancestor.
@@ -44,11 +50,11 @@ class HierTerm:
     """
 
     loss: Float[Tensor, ""]
-    triplets: int
+    triplets: Int[Tensor, ""]
     wasted: Float[Tensor, ""]
     active: Float[Tensor, ""]
     candidates_used: Int[Tensor, ""]
-    anchors_kept: float
+    anchors_kept: Float[Tensor, ""]
 
 
 @dataclass(frozen=True)
@@ -69,54 +75,59 @@ def mine_triplets(
     similarity: Float[Tensor, "n n"],
     neighbours: int = 20,
     per_anchor: int = 50,
-    generator: torch.Generator | None = None,
+    draws: AbstractDraws | None = None,
 ) -> Triplets:
     """Triplets from reciprocal nearest neighbours (HIER, section on triplet sampling).
 
     j is a positive of i when each is among the other's `neighbours` most similar nodes; all other nodes but i itself
-    are negatives. Anchors with fewer than two positives, or with no negative, are skipped.
+    are negatives. Anchors with fewer than two positives, or with no negative, are not valid.
 
     Args:
         similarity: (N, N) symmetric, larger is closer.
         neighbours: size of the neighbourhood with the node itself counted; clamped to N // 2.
         per_anchor: positives and negatives drawn per anchor, uniformly with replacement.
-        generator: source of the draws, on the device of `similarity`.
+        draws: random numbers, two (N, per_anchor) tensors; torch's global generator where left out.
 
     Example:
         >>> s = torch.eye(2).repeat_interleave(3, 0).repeat_interleave(3, 1)
         >>> t = mine_triplets(s, neighbours=3, per_anchor=4)
-        >>> t.anchors_kept, bool(((t.anchor < 3) == (t.positive < 3)).all())
+        >>> int(t.anchors_kept), bool(((t.anchor < 3) == (t.positive < 3)).all())
         (6, True)
     """
     n = similarity.shape[0]
+    draws = draws or GeneratorDraws(device=similarity.device)
+    itself = torch.eye(n, dtype=torch.bool, device=similarity.device)
     near = torch.zeros_like(similarity, dtype=torch.bool)
     k = min(neighbours, n // 2)
     if k > 0:
-        near.scatter_(1, similarity.topk(k, dim=1).indices, True)
-    positive = near & near.T
-    positive.fill_diagonal_(False)
-    negative = ~positive
-    negative.fill_diagonal_(False)
-    kept = ((positive.sum(1) >= 2) & negative.any(1)).nonzero().squeeze(1)
-    if len(kept) == 0:
-        empty = torch.zeros(0, dtype=torch.long, device=similarity.device)
-        return Triplets(empty, empty, empty, 0)
-    draw = lambda pool: torch.multinomial(pool[kept].float(), per_anchor, replacement=True, generator=generator)  # noqa: E731
+        near = near.scatter(1, similarity.topk(k, dim=1).indices, True)
+    positive = near & near.T & ~itself
+    negative = ~positive & ~itself
+    kept = (positive.sum(1) >= 2) & negative.any(1)
     return Triplets(
-        anchor=kept.repeat_interleave(per_anchor),
-        positive=draw(positive).flatten(),
-        negative=draw(negative).flatten(),
-        anchors_kept=len(kept),
+        anchor=torch.arange(n, device=similarity.device).repeat_interleave(per_anchor),
+        positive=_pick(positive, draws.rand(n, per_anchor)).flatten(),
+        negative=_pick(negative, draws.rand(n, per_anchor)).flatten(),
+        valid=kept.repeat_interleave(per_anchor),
+        anchors_kept=kept.sum(),
     )
 
 
-def _choose(cost: Float[Tensor, "t p"], tau: float, generator: torch.Generator | None) -> Float[Tensor, "t p"]:
-    """Straight-through Gumbel choice of the cheapest candidate: one-hot forward, softmax backward."""
-    uniform = torch.rand(cost.shape, generator=generator, device=cost.device, dtype=cost.dtype)
+def _pick(pool: Bool[Tensor, "n m"], uniform: Float[Tensor, "n t"]) -> Int[Tensor, "n t"]:
+    """Members of each row's pool, uniformly by inverse CDF; anything where a pool is empty."""
+    members = pool.to(torch.uint8).sort(dim=1, descending=True, stable=True).indices
+    count = pool.sum(1, keepdim=True)
+    place = torch.minimum((uniform * count).long(), (count - 1).clamp(min=0))
+    return members.gather(1, place)
+
+
+def _choose(cost: Float[Tensor, "t p"], tau: float, draws: AbstractDraws) -> tuple[Tensor, Bool[Tensor, "t p"]]:
+    """Straight-through Gumbel choice of the cheapest candidate: one-hot forward, softmax backward; and the choice."""
+    uniform = draws.rand(*cost.shape).to(cost.dtype)
     gumbel = -torch.log(-torch.log(uniform.clamp(min=torch.finfo(cost.dtype).tiny, max=1 - 1e-7)))
     soft = torch.softmax(-cost / tau + gumbel, dim=1)
-    hard = one_hot(soft.argmax(1), cost.shape[1]).to(soft.dtype)
-    return hard - soft.detach() + soft
+    chosen = soft.argmax(1)[:, None] == torch.arange(cost.shape[1], device=cost.device)
+    return chosen.to(soft.dtype) - soft.detach() + soft, chosen
 
 
 def ancestor_loss(
@@ -125,7 +136,7 @@ def ancestor_loss(
     *,
     tau: float = 0.1,
     margin: float = 0.1,
-    generator: torch.Generator | None = None,
+    draws: AbstractDraws | None = None,
 ) -> HierTerm:
     """Pull a related pair to its own ancestor and the third node to the ancestor of all three (HIER's loss).
 
@@ -134,37 +145,29 @@ def ancestor_loss(
         triplets: from `mine_triplets` over the same N nodes.
         tau: temperature of the ancestor choice, in units of distance.
         margin: hinge margin, in units of distance.
-        generator: source of the Gumbel noise, on the device of `distances`.
+        draws: random numbers of the Gumbel noise, two (T, P) tensors; torch's global generator where left out.
 
     Returns:
-        The mean over all triplets of the three hinges, zero where both ancestors are the same candidate.
+        The mean over all valid triplets of the three hinges, zero where both ancestors are the same candidate.
     """
-    if len(triplets.anchor) == 0:
-        zero = distances.sum() * 0.0
-        none = torch.zeros((), dtype=torch.long, device=distances.device)
-        return HierTerm(zero, 0, zero.detach(), zero.detach(), none, 0.0)
+    draws = draws or GeneratorDraws(device=distances.device)
     # index_select: the gradient of plain indexing is summed in an order that changes from run to run with threads
     d_i, d_j, d_k = (distances.index_select(0, i) for i in (triplets.anchor, triplets.positive, triplets.negative))
     pair_cost = torch.maximum(d_i, d_j)
-    pair = _choose(pair_cost, tau, generator)
-    triple = _choose(torch.maximum(pair_cost, d_k), tau, generator)
+    pair, chosen_pair = _choose(pair_cost, tau, draws)
+    triple, chosen_triple = _choose(torch.maximum(pair_cost, d_k), tau, draws)
     gap = triple - pair
     hinges = torch.stack(
         [relu(margin - (d_i * gap).sum(1)), relu(margin - (d_j * gap).sum(1)), relu(margin + (d_k * gap).sum(1))]
     )
-    chosen_pair, chosen_triple = pair.argmax(1), triple.argmax(1)
-    useful = (chosen_pair != chosen_triple).to(hinges.dtype)
-    loss = (hinges.sum(0) * useful).mean()
-    active = ((hinges > 0) * useful).sum() / (3 * useful.sum()).clamp(min=1)
-    used = torch.cat([chosen_pair, chosen_triple]).unique().numel()
-    return HierTerm(
-        loss,
-        len(useful),
-        1 - useful.mean(),
-        active.detach(),
-        torch.tensor(used, device=distances.device),
-        triplets.anchors_kept / distances.shape[0],
-    )
+    valid = triplets.valid
+    useful = valid & ~(chosen_pair & chosen_triple).any(1)
+    count, useful_count = valid.sum(), useful.sum()
+    loss = torch.where(useful, hinges.sum(0), 0.0).sum() / count.clamp(min=1)
+    wasted = torch.where(count > 0, 1 - useful_count / count.clamp(min=1), 0.0)
+    active = ((hinges > 0) & useful).sum() / (3 * useful_count).clamp(min=1)
+    used = ((chosen_pair | chosen_triple) & valid[:, None]).any(0).sum()
+    return HierTerm(loss, count, wasted, active, used, triplets.anchors_kept / max(distances.shape[0], 1))
 
 
 def hier_term(
@@ -176,7 +179,7 @@ def hier_term(
     per_anchor: int = 50,
     tau: float = 0.1,
     margin: float = 0.1,
-    generator: torch.Generator | None = None,
+    draws: AbstractDraws | None = None,
 ) -> HierTerm:
     """One term of a hierarchical regulariser: `nodes` arranged under `candidates` as possible ancestors.
 
@@ -191,7 +194,7 @@ def hier_term(
         per_anchor: see `mine_triplets`.
         tau: see `ancestor_loss`.
         margin: see `ancestor_loss`.
-        generator: source of every draw, on the device of the points.
+        draws: random numbers of every choice; torch's global generator where left out.
     """
     if candidates.shape[0] < 2:
         raise ValueError(
@@ -202,6 +205,7 @@ def hier_term(
         if nodes.labels is not None:
             same = (nodes.labels[:, None] == nodes.labels[None, :]) & (nodes.labels >= 0)[:, None]
             similarity = similarity + same.to(similarity.dtype)
-    triplets = mine_triplets(similarity, neighbours, per_anchor, generator)
+    draws = draws or GeneratorDraws(device=similarity.device)
+    triplets = mine_triplets(similarity, neighbours, per_anchor, draws)
     distances = manifold.pairwise_dist(nodes.points, candidates)
-    return ancestor_loss(distances, triplets, tau=tau, margin=margin, generator=generator)
+    return ancestor_loss(distances, triplets, tau=tau, margin=margin, draws=draws)

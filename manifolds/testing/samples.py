@@ -20,6 +20,7 @@ SHAPES = ((), (1,), (5,), (2, 3), (0,))
 PAIRS = ("independent", "near", "equal", "antipodal", "collinear")
 FLAT_RADIUS = 100.0
 BUDGET = 64.0
+WIDE = torch.finfo(torch.float64).eps
 
 
 def curvatures(low: float = 1e-6, high: float = 1e2) -> SearchStrategy[float]:
@@ -91,8 +92,12 @@ def partners(draw: DrawFn, manifold: AbstractManifold, x: Tensor, kind: str, rea
 class Sample:
     """What a law is checked on: three points, two tangent vectors at the first, a number, and the tolerances.
 
-    Tolerances are ``BUDGET`` roundings times the condition of the quantity, never plain constants: a scalar computed
-    from given points has condition one, a point that was rounded is off by ``sinh(√c ρ)/√c`` roundings in distance.
+    Tolerances are ``BUDGET`` roundings times the condition of the quantity, never plain constants. They hold for
+    coordinates in which rounding a point moves it by at most ``sinh(√c ρ)/√c`` roundings at distance ``ρ`` from the
+    origin: those of the ball, the hyperboloid and the half-space, not Klein's, which lose twice the digits.
+
+    A manifold that has ``lambda_x`` promises conformal coordinates, in which the length of a vector is one factor times
+    its Euclidean length. Others may compute in a float64 chart of their own, and get the tolerance which that costs.
     """
 
     manifold: AbstractManifold
@@ -110,48 +115,121 @@ class Sample:
         return torch.finfo(self.x.dtype).eps
 
     @property
+    def tiny(self) -> float:
+        """What is lost where numbers underflow."""
+        return 1e3 * torch.finfo(self.x.dtype).tiny
+
+    @property
     def root_c(self) -> float:
         """``√c``."""
         return float(self.manifold.curvature.detach().max()) ** 0.5
 
+    @property
+    def length(self) -> float:
+        """The length at which curvature shows, ``1/√c``; one in flat space."""
+        return 1.0 / self.root_c if self.root_c else 1.0
+
+    @property
+    def conformal(self) -> bool:
+        """Whether the coordinates are conformal."""
+        return hasattr(self.manifold, "lambda_x")
+
+    def generator(self) -> torch.Generator:
+        """A source of randomness that depends on the sample alone."""
+        return torch.Generator().manual_seed(self.seed)
+
+    def noise(self, *shape: int) -> Tensor:
+        """Seeded standard normal numbers in the dtype of the points."""
+        return torch.randn(*shape, generator=self.generator(), dtype=torch.float64).to(self.x.dtype)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The features, in R^n, of a point: half its distance from the origin, in its direction."""
+        return self.manifold.features0(self.manifold.logmap0(x))
+
+    def at(self, features: Tensor) -> Tensor:
+        """The point with given features."""
+        return self.manifold.expmap0(self.manifold.tangent0(features))
+
+    def rotation(self) -> Tensor:
+        """A seeded orthogonal matrix over the features."""
+        n = self.x.shape[-1] + self.manifold.features_offset
+        square = torch.randn(n, n, dtype=torch.float64, generator=self.generator())
+        return torch.linalg.qr(square)[0].to(self.x.dtype)
+
+    def turned(self, x: Tensor) -> Tensor:
+        """``x`` turned about the origin by ``rotation``."""
+        return self.at(self.features(x) @ self.rotation())
+
+    def arc(self, far: Tensor) -> Tensor:
+        """``sinh(√c d)/√c``: how far the ends of two rays of length ``d`` are apart for each radian between them."""
+        far = far.detach().double()
+        return torch.sinh(self.root_c * far) / self.root_c if self.root_c else far
+
     def _radius(self, *points: Tensor) -> Tensor:
         return torch.stack(torch.broadcast_tensors(*(self.manifold.dist0(p).detach().double() for p in points))).amax(0)
 
+    def stretch(self, *points: Tensor) -> Tensor:
+        """``cosh(√c ρ)`` of the farthest of ``points``: the condition of ``1 - c|x|²`` and of vectors in R^(n+1)."""
+        return torch.cosh(self.root_c * self._radius(*points))
+
     def relative(self, *points: Tensor) -> Tensor:
-        """Relative tolerance of a scalar computed at ``points``."""
-        wide = torch.finfo(torch.float64).eps
-        return BUDGET * (self.unit + wide * torch.cosh(self.root_c * self._radius(*points)))
+        """Relative tolerance of a scalar computed at ``points``.
+
+        One rounding of the result, and of ``1 - c|x|²`` in float64: its terms are rounded relative to one, it is
+        itself ``sech²(√c ρ/2)``, so ``cosh(√c ρ)`` roundings are lost.
+        """
+        return BUDGET * (self.unit + WIDE * self.stretch(*points))
 
     def vectors(self, *points: Tensor) -> Tensor:
         """Relative tolerance of the length of a stored tangent vector at ``points``.
 
-        In ambient coordinates such as those of the hyperboloid the length is a difference of squares, ``cosh(√c ρ)``
-        times as sensitive.
+        Conformal coordinates: that of a scalar. On the hyperboloid a radial vector of length ``l`` is stored as
+        ``l cosh(√c ρ)`` in the space part; a rounding of it may fall across, where it counts in full, so the vector is
+        off by ``l cosh(√c ρ)`` roundings.
         """
-        if self.manifold.features_offset == 0:
-            return self.relative(*points)
-        return BUDGET * self.unit * torch.cosh(self.root_c * self._radius(*points))
+        return self.relative(*points) if self.conformal else BUDGET * self.unit * self.stretch(*points)
 
     def spread(self, *points: Tensor) -> Tensor:
-        """Distance by which a point-valued result may be off that went through ``points``."""
+        """Distance by which a point-valued result may be off that went through ``points``.
+
+        Rounding moves a ball's point by ``λ|x| = sinh(√c ρ)/√c`` roundings; on the hyperboloid a rounding across the
+        radius moves the point by ``|x_s|`` roundings, which is the same number.
+        """
         radius = self._radius(*points)
-        size = torch.sinh(self.root_c * radius) / self.root_c if self.root_c else radius
-        return BUDGET * (self.unit * torch.maximum(size, radius) + torch.finfo(self.x.dtype).tiny)
+        return BUDGET * (self.unit * torch.maximum(self.arc(radius), radius) + torch.finfo(self.x.dtype).tiny)
 
     def chart(self, *points: Tensor) -> Tensor:
-        """Distance by which a manifold that computes in a float64 chart of its own may move the points given to it."""
+        """Distance by which a manifold that computes in a float64 chart of its own may move the points given to it.
+
+        Taking a point to the ball rounds it there: ``spread`` with the rounding of float64. Distances of near pairs,
+        which a relative tolerance would hold to their last digit, are off by as much. Conformal coordinates are not
+        changed before they are subtracted and get nothing.
+        """
         radius = self._radius(*points)
-        if self.manifold.features_offset == 0:
-            return torch.zeros_like(radius)
-        size = torch.sinh(self.root_c * radius) / self.root_c if self.root_c else radius
-        return BUDGET * torch.finfo(torch.float64).eps * size
+        return torch.zeros_like(radius) if self.conformal else BUDGET * WIDE * self.arc(radius)
 
     def swing(self, x: Tensor, far: Tensor) -> Tensor:
-        """Distance by which the end of a geodesic of length ``far`` from ``x`` moves when its velocity is rounded."""
-        far, radius = far.detach().double(), self._radius(x)
-        lever = torch.sinh(self.root_c * far) / self.root_c if self.root_c else far
-        ambient = torch.cosh(self.root_c * radius) if self.manifold.features_offset else 1.0
-        return BUDGET * self.unit * lever * ambient
+        """Distance by which the end of a geodesic of length ``far`` from ``x`` moves when its velocity is rounded.
+
+        The stored velocity is off by ``vectors(x)`` relative to its length, an angle; the end moves by that angle times
+        ``arc(far)``, which is not less than the change of length.
+        """
+        ambient = 1.0 if self.conformal else self.stretch(x)
+        return BUDGET * self.unit * self.arc(far) * ambient
+
+
+@st.composite
+def small_samples(draw: DrawFn, manifold: AbstractManifold, reach: float = 1.0) -> Sample:
+    """A ``Sample`` for costly laws: two points of two or three float64 features, apart, off the origin."""
+    dim, seed = draw(st.sampled_from((2, 3))), draw(st.integers(0, 2**16))
+    limit = reach * min(manifold.max_radius(torch.float64), FLAT_RADIUS)
+    ways = _ways((5, 2), dim, torch.float64, seed)
+    sizes = [limit * draw(st.floats(0.1, 1.0)) for _ in range(5)]
+    x, y, z = (place(manifold, way, size) for way, size in zip(ways[:3], sizes[:3], strict=True))
+    pairs = zip(ways[3:], sizes[3:], strict=True)
+    u, v = (manifold.transp0(x, manifold.tangent0(way * (size / 2.0))) for way, size in pairs)
+    x, y, z, u, v = (p.detach() for p in (x, y, z, u, v))
+    return Sample(manifold, x, y, z, u, v, draw(st.floats(-1.0, 1.0)), seed)
 
 
 def _batch(kind: str) -> SearchStrategy[tuple[int, ...]]:

@@ -120,6 +120,19 @@ def test_pairwise_matrix_with_near_pairs_and_clusters():
     assert float(((got.double() - exact).abs() / exact.clamp(min=1e-300)).max()) < 2e-6
 
 
-def test_float64_distance():
-    x, y = directions(16) * 0.999, directions(17) * 0.999
-    assert worst(poincare.dist(x, y), x, y, formula=lambda a, b: oracle.dist(a, b, mp.mpf(1))) < 1e-12
+@pytest.mark.parametrize("c", [1e-6, 0.3, 1.0])
+@pytest.mark.parametrize(("gap", "bound"), [(1e-1, 2e-15), (1e-5, 2e-15), (1e-9, 2e-14), (2.5e-12, 1e-11)])
+def test_float64_keeps_its_digits_up_to_the_boundary(gap, bound, c):
+    """Plain float64 has an error of about ``1e-16/gap`` in ``1 - c|x|²``."""
+    scale, exact = (1 - gap) / c**0.5, mp.mpf(c)
+    x, y, v = directions(16) * scale, directions(17) * scale, directions(18) * gap * scale
+    near = poincare.expmap(x, 0.1 * v, c)
+
+    def dist(a, b):
+        return oracle.dist(a, b, exact)
+
+    assert worst(poincare.dist(x, y, c), x, y, formula=dist) < bound
+    assert worst(poincare.dist(x, near, c), x, near, formula=dist) < bound
+    assert worst(poincare.pairwise_dist(x, y, c).diagonal(), x, y, formula=dist) < bound
+    assert worst(poincare.logmap(x, y, c), x, y, formula=lambda a, b: oracle.logmap(a, b, exact)) < bound
+    assert worst(poincare.transp(x, y, v, c), x, y, v, formula=lambda a, b, t: oracle.transp(a, b, t, exact)) < bound
