@@ -14,6 +14,7 @@ from hyperadapt.backbone import ImageFeatures
 from hyperadapt.model import FewShotModel
 from hyperadapt.text import ClassText
 from hyperadapt.training_config import TrainingConfig
+from manifolds.regularizers import GeneratorDraws
 
 WIDE_TOWER = 256
 """Width of a text tower from which several CPU threads are worth their hand-over at every operation."""
@@ -147,10 +148,12 @@ def _losses(
     """All loss terms of one step."""
     labels = data.labels[images]
     classes = model.adapter.adapt_classes(data.classes)
-    encoded = model.head.encode_classes(classes)
+    encoded = model.head.encode_classes(classes, GeneratorDraws(draws))
     adapted = model.adapter.adapt_images(data.images[rows], classes)
     terms = dict(model.head.losses(adapted, encoded, labels))
-    terms.update(model.adapter.losses(TrainingBatch(adapted, classes, labels, draws)))
+    terms.update(
+        model.adapter.losses(TrainingBatch(ImageFeatures(adapted.pooled), classes, labels, GeneratorDraws(draws)))
+    )
     return terms
 
 

@@ -26,7 +26,7 @@ class Linear(AbstractHead):
         self.poison_step = poison_step
         self.calls = 0
 
-    def encode_classes(self, classes):
+    def encode_classes(self, classes, draws=None):
         return None
 
     def logits(self, images, encoded):

@@ -3,12 +3,12 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
 from hyperadapt.backbone import ImageFeatures
 from hyperadapt.text import ClassText
+from manifolds.regularizers import AbstractDraws
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,16 @@ class TrainingBatch:
     """One step's input to a regulariser.
 
     Attributes:
-        images: adapted features of the batch.
+        images: adapted pooled features of the batch; of all processes where several share it, with gradients to each.
         classes: adapted training classes.
         labels: (B,) indices into the classes.
-        generator: source of every random draw of the step, on the features' device.
+        draws: random numbers of the step, on the features' device and equal in all processes; a loss has no others.
     """
 
     images: ImageFeatures
     classes: ClassText
     labels: Int[Tensor, " b"]
-    generator: torch.Generator
+    draws: AbstractDraws
 
 
 class AbstractAdapter(nn.Module, ABC):

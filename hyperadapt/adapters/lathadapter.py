@@ -24,7 +24,7 @@ from manifolds import Euclidean, PoincareBall, ToBall
 from manifolds.regularizers import NodeSet, hier_term
 
 EXTRA_CATEGORIES = 64
-"""Categories outside the batch that join the hierarchy of a step."""
+"""Categories that join the hierarchy of a step beside one for each image, where there are that many."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class LatHAdapter(AbstractAdapter):
             "per_anchor": self.config.triplets,
             "tau": self.config.temperature,
             "margin": self.config.margin,
-            "generator": batch.generator,
+            "draws": batch.draws,
         }
         manifold = self.image_to_ball.manifold
         below = hier_term(manifold, leaves, attributes, **settings)
@@ -155,10 +155,10 @@ class LatHAdapter(AbstractAdapter):
         return {"hierarchy": self.config.hier_weight * (below.loss + among.loss)}
 
     def _categories(self, batch: TrainingBatch) -> Int[Tensor, " k"]:
-        """The batch's categories and up to `EXTRA_CATEGORIES` random others, ascending."""
-        count = len(batch.classes)
-        if count <= EXTRA_CATEGORIES:
+        """The batch's categories, then random others, as many in all as images and `EXTRA_CATEGORIES`; ascending."""
+        count, size = len(batch.classes), len(batch.labels) + EXTRA_CATEGORIES
+        if count <= size:
             return torch.arange(count, device=batch.labels.device)
-        order = torch.randperm(count, generator=batch.generator, device=batch.labels.device)
-        others = order[~torch.isin(order, batch.labels)][:EXTRA_CATEGORIES]
-        return torch.cat([batch.labels.unique(), others]).sort().values
+        chance = batch.draws.rand(count)
+        rank = chance.scatter(0, batch.labels, chance[batch.labels] + 1.0)
+        return rank.topk(size).indices.sort().values

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from hyperadapt.backbone import ImageFeatures
 from hyperadapt.text import ClassText
+from manifolds.regularizers import AbstractDraws
 
 
 class AbstractHead(nn.Module, ABC):
@@ -23,8 +24,13 @@ class AbstractHead(nn.Module, ABC):
     pools_parts: bool = False
 
     @abstractmethod
-    def encode_classes(self, classes: ClassText) -> Any:
-        """What scoring needs of the classes; computed once per class list in evaluation, once a step in training."""
+    def encode_classes(self, classes: ClassText, draws: AbstractDraws | None = None) -> Any:
+        """What scoring needs of the classes; computed once per class list in evaluation, once a step in training.
+
+        Args:
+            classes: adapted classes.
+            draws: random numbers of a training step, the only ones it may use; None in evaluation.
+        """
 
     @abstractmethod
     def logits(self, images: ImageFeatures, encoded: Any) -> Float[Tensor, "b k"]:

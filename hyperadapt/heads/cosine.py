@@ -11,6 +11,7 @@ from hyperadapt.backbone import ImageFeatures
 from hyperadapt.heads.base import AbstractHead
 from hyperadapt.registry import register
 from hyperadapt.text import ClassText
+from manifolds.regularizers import AbstractDraws
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Cosine(AbstractHead):
         super().__init__()
         self.scale = context.logit_scale
 
-    def encode_classes(self, classes: ClassText) -> Float[Tensor, "k d"]:
+    def encode_classes(self, classes: ClassText, draws: AbstractDraws | None = None) -> Float[Tensor, "k d"]:
         """The class features."""
         return classes.weights
 
@@ -44,4 +45,4 @@ class Cosine(AbstractHead):
         self, images: ImageFeatures, encoded: Float[Tensor, "k d"], labels: Int[Tensor, " b"]
     ) -> dict[str, Tensor]:
         """Cross entropy."""
-        return {"cross_entropy": cross_entropy(self.logits(images, encoded), labels)}
+        return {"cross_entropy": cross_entropy(self.logits(images, encoded).float(), labels)}

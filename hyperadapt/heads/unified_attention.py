@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize, relu
 
+from hyperadapt.heads.image_norm import ImageNorm
 from hyperadapt.parts import PartFeatures
 
 ROOT_FLOOR = 1e-6
@@ -21,9 +22,9 @@ class UnifiedAttention(nn.Module):
     def __init__(self, width: int, parts: int) -> None:
         super().__init__()
         self.parts = parts
-        self.input_norm = nn.BatchNorm1d(width)
+        self.input_norm = ImageNorm(width)
         self.maps = nn.Conv1d(width, parts + 1, kernel_size=1, bias=False)
-        self.gate_norm = nn.BatchNorm1d(parts + 1)
+        self.gate_norm = ImageNorm(parts + 1)
 
     def attention(self, features: Float[Tensor, "b s w"]) -> Float[Tensor, "b n s"]:
         """Non-negative maps: softmax over positions, batch-normalised, and cut at zero (about the uniform level)."""

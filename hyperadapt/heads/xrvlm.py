@@ -17,10 +17,12 @@ from hyperadapt.adapters.base import BuildContext
 from hyperadapt.backbone import ImageFeatures
 from hyperadapt.errors import InputError
 from hyperadapt.heads.base import AbstractHead
+from hyperadapt.heads.image_norm import ImageNorm
 from hyperadapt.heads.unified_attention import UnifiedAttention
 from hyperadapt.registry import register
 from hyperadapt.text import ClassText, evenly_spaced
 from hyperadapt.training_config import TrainingConfig
+from manifolds.regularizers import AbstractDraws
 
 FEATURE_SCALE = 64.0
 COSINE_GAIN = 10.0
@@ -80,14 +82,17 @@ class Prompts(nn.Module):
         self.shared = nn.Parameter(torch.randn(m, 1, length, width) * 0.02)
         self.residual = nn.Parameter(torch.randn(m, len(classes), length, width) * 0.02)
 
-    def forward(self, classes: ClassText, columns: Int[Tensor, " k"] | None) -> Float[Tensor, "m k d"]:
+    def forward(
+        self, classes: ClassText, columns: Int[Tensor, " k"] | None, draws: AbstractDraws | None
+    ) -> Float[Tensor, "m k d"]:
         """Text parts; residuals for training classes, each dropped with `class_dropout` in training."""
         contexts = self.shared
         if columns is not None:
-            keep = torch.ones(len(columns), device=contexts.device)
-            if self.training and self.class_dropout > 0:
-                keep = torch.bernoulli(keep * (1 - self.class_dropout))
-            contexts = contexts + keep[None, :, None, None] * self.residual[:, columns]
+            residual = self.residual[:, columns]
+            if draws is not None and self.class_dropout > 0:
+                keep = draws.rand(len(columns)) >= self.class_dropout
+                residual = residual * keep[None, :, None, None]
+            contexts = contexts + residual
         names = [f"{name}." for name in classes.names]
         tower = classes.prompt_tower
         ids = tower.tokenize(names, reserve=contexts.shape[2]).to(contexts.device)
@@ -97,11 +102,11 @@ class Prompts(nn.Module):
 class Projection(nn.Module):
     """Batch norm, linear to half the width, batch norm, ELU, over the rows of all parts (equation for p and q)."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, norm: type[nn.BatchNorm1d]) -> None:
         super().__init__()
-        self.input_norm = nn.BatchNorm1d(width)
+        self.input_norm = norm(width)
         self.linear = nn.Linear(width, width // 2)
-        self.output_norm = nn.BatchNorm1d(width // 2)
+        self.output_norm = norm(width // 2)
 
     def forward(self, rows: Float[Tensor, "r p d"]) -> Float[Tensor, "r p h"]:
         """Statistics are taken over both leading axes."""
@@ -114,10 +119,10 @@ class FullHead(nn.Module):
 
     def __init__(self, width: int, relations: int, classes: int, hidden: int) -> None:
         super().__init__()
-        self.visual, self.textual = Projection(width), Projection(width)
-        self.relation_norm = nn.BatchNorm1d(relations * classes)
+        self.visual, self.textual = Projection(width, ImageNorm), Projection(width, nn.BatchNorm1d)
+        self.relation_norm = ImageNorm(relations * classes)
         self.hidden = nn.Linear(relations * classes, hidden)
-        self.hidden_norm = nn.BatchNorm1d(hidden)
+        self.hidden_norm = ImageNorm(hidden)
         self.output = nn.Linear(hidden, classes, bias=False)
 
     def forward(self, visual: Float[Tensor, "b n d"], textual: Float[Tensor, "m k d"]) -> Float[Tensor, "b k"]:
@@ -180,17 +185,20 @@ class XRVLM(AbstractHead):
         self.full = FullHead(context.embed_dim, relations, len(classes), config.hidden)
         self.pairwise = PairwiseHead(relations, config.pair_hidden)
 
-    def encode_classes(self, classes: ClassText) -> EncodedClasses:
+    def encode_classes(self, classes: ClassText, draws: AbstractDraws | None = None) -> EncodedClasses:
         """Text parts: learned prompts where there is a text tower, else templates."""
         columns = self._training_columns(classes)
         if self.prompts is not None:
-            text = self.prompts(classes, columns)
+            text = self.prompts(classes, columns, draws)
         else:
-            text = classes.templates[list(evenly_spaced(self.config.text_parts, len(classes.templates)))]
+            chosen = evenly_spaced(self.config.text_parts, len(classes.templates))
+            text = torch.stack([classes.templates[i] for i in chosen])  # a list as an index would wait for the device
         return EncodedClasses(text, classes.weights, columns)
 
     def _training_columns(self, classes: ClassText) -> Int[Tensor, " k"] | None:
         """Position of each class among the training classes; namesakes take their positions in order."""
+        if classes.names == self.training_names:
+            return torch.arange(len(classes), device=classes.weights.device)
         free = defaultdict(list)
         for i, name in enumerate(self.training_names):
             free[name].append(i)
@@ -221,6 +229,6 @@ class XRVLM(AbstractHead):
         """Cross entropy of both heads, which share parts and prompts."""
         visual = self.visual_parts(images)
         return {
-            "full": cross_entropy(self.full(visual, encoded.text), labels),
-            "pairwise": cross_entropy(self._pairwise(images, visual, encoded), labels),
+            "full": cross_entropy(self.full(visual, encoded.text).float(), labels),
+            "pairwise": cross_entropy(self._pairwise(images, visual, encoded).float(), labels),
         }

@@ -12,6 +12,7 @@ from hyperadapt.methods import load_method
 from hyperadapt.model import build_model
 from hyperadapt.text import ClassText, class_text
 from hyperadapt.training import TrainingSet, train
+from manifolds.regularizers import GeneratorDraws
 
 
 def unit(*shape, seed=0):
@@ -28,11 +29,11 @@ def build(classes, **settings):
     return LatHAdapter(LatHAdapterConfig(**settings), BuildContext(classes, classes.weights.shape[1], None, 100.0))
 
 
-def batch(adapter, classes, images=24, seed=1):
+def batch(adapter, classes, images=24, seed=1, draw=3):
     labels = torch.arange(images) % len(classes)
     adapted = adapter.adapt_classes(classes)
     points = normalize(classes.weights[labels] + 0.5 * unit(images, classes.weights.shape[1], seed=seed), dim=-1)
-    return TrainingBatch(ImageFeatures(points), adapted, labels, torch.Generator().manual_seed(3))
+    return TrainingBatch(ImageFeatures(points), adapted, labels, GeneratorDraws(torch.Generator().manual_seed(draw)))
 
 
 def test_the_class_features_are_the_stated_attention():
@@ -125,6 +126,11 @@ def test_a_step_takes_the_batchs_categories_and_some_others():
     chosen = adapter._categories(given)
     assert set(given.labels.tolist()) <= set(chosen.tolist())
     assert len(chosen) == len(set(chosen.tolist())) == EXTRA_CATEGORIES + 10
+    assert chosen.tolist() == sorted(chosen.tolist())
+    assert chosen.tolist() != adapter._categories(batch(adapter, classes, images=10, draw=4)).tolist()
+    repeated = replace(given, labels=torch.tensor([5, 5, 9]))
+    assert {5, 9} <= set(adapter._categories(repeated).tolist())
+    assert len(adapter._categories(repeated)) == EXTRA_CATEGORIES + 3
     few = stored(classes=7)
     adapter = build(few)
     assert adapter._categories(batch(adapter, few)).tolist() == list(range(7))

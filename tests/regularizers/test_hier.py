@@ -4,13 +4,26 @@ import pytest
 import torch
 
 from manifolds import Euclidean, PoincareBall
-from manifolds.regularizers import NodeSet, Triplets, ancestor_loss, hier_term, mine_triplets
+from manifolds.regularizers import (
+    GeneratorDraws,
+    NodeSet,
+    RecordedDraws,
+    RecordingDraws,
+    Triplets,
+    ancestor_loss,
+    hier_term,
+    mine_triplets,
+)
 
 MANIFOLDS = [PoincareBall(0.1), PoincareBall(1.0), Euclidean()]
 
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+def draws(seed=0):
+    return GeneratorDraws(generator(seed))
 
 
 def random_similarity(n, seed):
@@ -33,12 +46,13 @@ def slow_pools(similarity, neighbours):
 def test_triplets_come_from_reciprocal_neighbours(n, neighbours, seed):
     similarity = random_similarity(n, seed)
     positive, negative = slow_pools(similarity, neighbours)
-    triplets = mine_triplets(similarity, neighbours, per_anchor=200, generator=generator(seed))
+    triplets = mine_triplets(similarity, neighbours, per_anchor=200, draws=draws(seed))
     kept = {i for i in range(n) if len(positive[i]) >= 2 and negative[i]}
-    assert set(triplets.anchor.tolist()) == kept
+    assert set(triplets.anchor[triplets.valid].tolist()) == kept
     assert triplets.anchors_kept == len(kept)
     for i in kept:
         mine = triplets.anchor == i
+        assert int(mine.sum()) == 200
         assert set(triplets.positive[mine].tolist()) == positive[i]
         assert set(triplets.negative[mine].tolist()) <= negative[i]
         assert i not in triplets.negative[mine].tolist()
@@ -46,9 +60,9 @@ def test_triplets_come_from_reciprocal_neighbours(n, neighbours, seed):
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3])
 def test_too_few_nodes_give_no_triplets_and_a_loss_with_a_graph(n):
-    triplets = mine_triplets(random_similarity(n, 0), generator=generator())
+    triplets = mine_triplets(random_similarity(n, 0), draws=draws())
     distances = torch.rand(n, 4, generator=generator(), requires_grad=True)
-    term = ancestor_loss(distances, triplets, generator=generator())
+    term = ancestor_loss(distances, triplets, draws=draws())
     assert term.triplets == 0
     assert term.loss == 0
     term.loss.backward()
@@ -58,7 +72,8 @@ def test_too_few_nodes_give_no_triplets_and_a_loss_with_a_graph(n):
 def slow_loss(distances, triplets, margin):
     """The loss by a loop, for choices without doubt (a tiny temperature)."""
     total, wasted = 0.0, 0
-    rows = zip(triplets.anchor.tolist(), triplets.positive.tolist(), triplets.negative.tolist(), strict=True)
+    indices = (triplets.anchor, triplets.positive, triplets.negative)
+    rows = list(zip(*(index[triplets.valid].tolist() for index in indices), strict=True))
     for i, j, k in rows:
         candidates = range(distances.shape[1])
         pair = min(candidates, key=lambda c: max(distances[i, c], distances[j, c]))
@@ -72,14 +87,14 @@ def slow_loss(distances, triplets, margin):
             distances[k, triple] - distances[k, pair] + margin,
         ]
         total += sum(max(float(hinge), 0.0) for hinge in hinges)
-    return total / len(triplets.anchor), wasted / len(triplets.anchor)
+    return total / len(rows), wasted / len(rows)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_loss_is_that_of_the_slow_loop_when_no_choice_is_in_doubt(seed):
     distances = torch.rand(10, 6, generator=generator(seed)) * 4
-    triplets = mine_triplets(random_similarity(10, seed), 5, per_anchor=10, generator=generator(seed))
-    term = ancestor_loss(distances, triplets, tau=1e-4, margin=0.3, generator=generator(seed))
+    triplets = mine_triplets(random_similarity(10, seed), 5, per_anchor=10, draws=draws(seed))
+    term = ancestor_loss(distances, triplets, tau=1e-4, margin=0.3, draws=draws(seed))
     expected, wasted = slow_loss(distances, triplets, 0.3)
     assert expected > 0
     assert float(term.loss) == pytest.approx(expected, rel=1e-5)
@@ -99,13 +114,13 @@ def two_level_tree(manifold):
 def test_on_a_tree_the_right_ancestors_give_zero_loss(manifold):
     leaves, ancestors = two_level_tree(manifold)
     labels = torch.tensor([0, 0, 0, 1, 1, 1])
-    term = hier_term(manifold, NodeSet(leaves, labels), ancestors, neighbours=3, tau=1e-3, generator=generator())
+    term = hier_term(manifold, NodeSet(leaves, labels), ancestors, neighbours=3, tau=1e-3, draws=draws())
     assert term.anchors_kept == 1.0
     assert float(term.wasted) == 0.0
     assert int(term.candidates_used) == 3
     assert float(term.loss) == 0.0
     swapped = ancestors[[2, 2, 0]] * 0.5
-    assert float(hier_term(manifold, NodeSet(leaves, labels), swapped, tau=1e-3, generator=generator()).loss) > 0.0
+    assert float(hier_term(manifold, NodeSet(leaves, labels), swapped, tau=1e-3, draws=draws()).loss) > 0.0
 
 
 def test_labels_bind_nodes_that_distance_would_part():
@@ -114,10 +129,10 @@ def test_labels_bind_nodes_that_distance_would_part():
     labels = torch.arange(12) % 3
     ancestors = ball.expmap0(torch.randn(5, 4, generator=generator(4)) * 0.3)
     similarity = torch.exp(-ball.pairwise_dist(points, points)) + (labels[:, None] == labels[None, :]).float()
-    expected = mine_triplets(similarity, 4, 7, generator(5))
-    term = hier_term(ball, NodeSet(points, labels), ancestors, neighbours=4, per_anchor=7, generator=generator(5))
-    assert term.triplets == len(expected.anchor)
-    same = labels[expected.anchor] == labels[expected.positive]
+    expected = mine_triplets(similarity, 4, 7, draws(5))
+    term = hier_term(ball, NodeSet(points, labels), ancestors, neighbours=4, per_anchor=7, draws=draws(5))
+    assert term.triplets == expected.valid.sum() > 0
+    same = (labels[expected.anchor] == labels[expected.positive])[expected.valid]
     assert bool(same.all())
 
 
@@ -125,8 +140,8 @@ def test_negative_labels_match_nothing():
     ball = PoincareBall(0.5)
     points = ball.expmap0(torch.randn(10, 4, generator=generator(1)))
     ancestors = points[:4] * 0.5
-    none = hier_term(ball, NodeSet(points), ancestors, neighbours=4, generator=generator(2))
-    unknown = hier_term(ball, NodeSet(points, torch.full((10,), -1)), ancestors, neighbours=4, generator=generator(2))
+    none = hier_term(ball, NodeSet(points), ancestors, neighbours=4, draws=draws(2))
+    unknown = hier_term(ball, NodeSet(points, torch.full((10,), -1)), ancestors, neighbours=4, draws=draws(2))
     assert torch.equal(none.loss, unknown.loss)
 
 
@@ -137,7 +152,7 @@ def test_gradients_reach_nodes_and_candidates_and_are_finite_at_equal_points(man
     tangent.requires_grad_()
     candidates = torch.randn(4, 3, generator=generator(8), requires_grad=True)
     term = hier_term(
-        manifold, NodeSet(manifold.expmap0(tangent)), manifold.expmap0(candidates), neighbours=4, generator=generator()
+        manifold, NodeSet(manifold.expmap0(tangent)), manifold.expmap0(candidates), neighbours=4, draws=draws()
     )
     term.loss.backward()
     for gradient in (tangent.grad, candidates.grad):
@@ -148,7 +163,7 @@ def test_gradients_reach_nodes_and_candidates_and_are_finite_at_equal_points(man
 def test_equal_generators_give_equal_terms():
     ball = PoincareBall()
     points, ancestors = (ball.expmap0(torch.randn(n, 3, generator=generator(n)) * 0.4) for n in (12, 5))
-    runs = [hier_term(ball, NodeSet(points), ancestors, neighbours=4, generator=generator(1)).loss for _ in range(2)]
+    runs = [hier_term(ball, NodeSet(points), ancestors, neighbours=4, draws=draws(1)).loss for _ in range(2)]
     assert torch.equal(*runs)
 
 
@@ -156,11 +171,11 @@ def test_a_step_down_the_gradient_lowers_the_loss():
     ball = PoincareBall(0.1)
     tangent = torch.randn(16, 4, generator=generator(1))
     candidates = (torch.randn(6, 4, generator=generator(2)) * 0.5).requires_grad_()
-    triplets = mine_triplets(torch.exp(-torch.cdist(tangent, tangent)), 6, 20, generator(3))
+    triplets = mine_triplets(torch.exp(-torch.cdist(tangent, tangent)), 6, 20, draws(3))
     losses = []
     for _ in range(30):
         distances = ball.pairwise_dist(ball.expmap0(tangent), ball.expmap0(candidates))
-        loss = ancestor_loss(distances, triplets, generator=generator(4)).loss
+        loss = ancestor_loss(distances, triplets, draws=draws(4)).loss
         losses.append(float(loss.detach()))
         (gradient,) = torch.autograd.grad(loss, candidates)
         candidates = (candidates - 0.5 * gradient).detach().requires_grad_()
@@ -175,9 +190,9 @@ def test_a_single_candidate_is_refused():
 def test_permuting_candidates_changes_nothing_but_names():
     distances = torch.rand(6, 4, generator=generator(1)) * 3
     rows = torch.tensor(list(itertools.permutations(range(6), 3)))
-    triplets = Triplets(rows[:, 0], rows[:, 1], rows[:, 2], 6)
-    plain = ancestor_loss(distances, triplets, tau=1e-5, generator=generator(2))
-    permuted = ancestor_loss(distances[:, [2, 0, 3, 1]], triplets, tau=1e-5, generator=generator(3))
+    triplets = Triplets(*rows.T, torch.ones(len(rows), dtype=torch.bool), torch.tensor(6))
+    plain = ancestor_loss(distances, triplets, tau=1e-5, draws=draws(2))
+    permuted = ancestor_loss(distances[:, [2, 0, 3, 1]], triplets, tau=1e-5, draws=draws(3))
     torch.testing.assert_close(plain.loss, permuted.loss)
 
 
@@ -186,12 +201,74 @@ def test_gradients_repeat_bit_for_bit_with_several_threads():
     torch.set_num_threads(4)
     try:
         distances = torch.rand(200, 16, generator=generator(1), requires_grad=True)
-        triplets = mine_triplets(random_similarity(200, 2), 40, 50, generator(3))
+        triplets = mine_triplets(random_similarity(200, 2), 40, 50, draws(3))
         assert len(triplets.anchor) * 16 > 2**15
         found = []
         for _ in range(8):
-            term = ancestor_loss(distances, triplets, generator=generator(4))
+            term = ancestor_loss(distances, triplets, draws=draws(4))
             found.append(torch.autograd.grad(term.loss, distances)[0])
         assert all(torch.equal(found[0], again) for again in found[1:])
     finally:
         torch.set_num_threads(threads)
+
+
+def test_each_member_of_a_pool_is_drawn_equally_often():
+    similarity = random_similarity(12, 3)
+    positive, negative = slow_pools(similarity, 6)
+    triplets = mine_triplets(similarity, 6, per_anchor=40_000, draws=draws(1))
+    for i in set(triplets.anchor[triplets.valid].tolist()):
+        mine = triplets.anchor == i
+        for drawn, pool in ((triplets.positive[mine], positive[i]), (triplets.negative[mine], negative[i])):
+            count = torch.bincount(drawn, minlength=12)[sorted(pool)]
+            assert count.sum() == 40_000
+            assert (count / 40_000 - 1 / len(pool)).abs().max() < 5 * (1 / len(pool) / 40_000) ** 0.5
+
+
+def test_triples_that_are_not_valid_give_neither_loss_nor_gradient():
+    distances = (torch.rand(8, 5, generator=generator(1)) * 3).requires_grad_()
+    rows = torch.tensor([[0, 1, 2], [3, 4, 5], [6, 7, 0]])
+    noise = [torch.rand(3, 5, generator=generator(2)) for _ in range(2)]
+    masked = Triplets(*rows.T, torch.tensor([True, True, False]), torch.tensor(2))
+    alone = Triplets(*rows[:2].T, torch.tensor([True, True]), torch.tensor(2))
+    with_third = ancestor_loss(distances, masked, margin=5.0, draws=RecordedDraws(noise))
+    without = ancestor_loss(distances, alone, margin=5.0, draws=RecordedDraws([n[:2] for n in noise]))
+    assert without.loss > 0
+    torch.testing.assert_close(with_third.loss, without.loss)
+    assert with_third.triplets == without.triplets == 2
+    torch.testing.assert_close(with_third.active, without.active)
+    gradients = [torch.autograd.grad(term.loss, distances)[0] for term in (with_third, without)]
+    torch.testing.assert_close(*gradients)
+    assert gradients[0][6:].abs().sum() == 0
+
+
+@pytest.mark.parametrize("manifold", MANIFOLDS, ids=str)
+def test_many_hierarchies_at_once_are_those_one_by_one(manifold):
+    tangents, candidates = torch.randn(3, 14, 4, generator=generator(1)), torch.randn(3, 5, 4, generator=generator(2))
+    labels = torch.arange(14) % 4
+
+    def term(tangent, candidate, *numbers):
+        nodes = NodeSet(manifold.expmap0(tangent), labels)
+        return hier_term(manifold, nodes, manifold.expmap0(candidate), neighbours=5, draws=RecordedDraws(numbers)).loss
+
+    recordings = []
+    for i in range(3):
+        recordings.append(RecordingDraws(draws(i)))
+        nodes = NodeSet(manifold.expmap0(tangents[i]), labels)
+        hier_term(manifold, nodes, manifold.expmap0(candidates[i]), neighbours=5, draws=recordings[-1])
+    numbers = [torch.stack(same) for same in zip(*(recording.numbers for recording in recordings), strict=True)]
+    gradient = torch.func.grad_and_value(term, argnums=(0, 1))
+    batched, values = torch.func.vmap(gradient)(tangents, candidates, *numbers)
+    for i in range(3):
+        alone, value = gradient(tangents[i], candidates[i], *(n[i] for n in numbers))
+        torch.testing.assert_close(values[i], value)
+        assert value > 0
+        for together, single in zip(batched, alone, strict=True):
+            torch.testing.assert_close(together[i], single, atol=1e-6, rtol=1e-4)
+
+
+def test_recorded_numbers_are_given_once_and_only_in_the_shape_that_was_recorded():
+    recorded = RecordedDraws([torch.zeros(2, 3)])
+    with pytest.raises(ValueError, match=r"\(2,\).*\(2, 3\)"):
+        recorded.rand(2)
+    with pytest.raises(ValueError, match="none left"):
+        recorded.rand(2, 3)
