@@ -1,23 +1,31 @@
 """The text side: templates, frozen class features, and learned context vectors through a frozen text tower."""
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any
+from functools import cached_property, lru_cache, partial
+from typing import Any, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize
+from torch.utils.checkpoint import checkpoint
 
 from hyperadapt.errors import InputError
+from hyperadapt.prompt_pass import TextPass, at_least_float32
 
 ENCODE_CHUNK = 256
+KEPT_TEXTS = 32768
+ACTIVATION_BUDGET_BYTES = 2 * 2**30
+ACTIVATION_WIDTHS = 14
+"""What a block keeps for the way back, in numbers a token and unit of width: 10 measured with GELU, 14 with QuickGELU."""
 SPARE_TOKENS = 256
 """Room beyond the context in which a text that is too long shows its length, instead of being cut in silence."""
 KEPT_TOKENIZATIONS = 8
 
 
+@final
 class TextTower:
     """The text tower of a CLIP model, with sequences cut at the longest end-of-text position where that is exact.
 
@@ -27,16 +35,24 @@ class TextTower:
     Args:
         model: a frozen open_clip model.
         tokenizer: its tokenizer.
+        activation_budget_bytes: activations that one `prompts` call may keep for its gradient; beyond it classes pass
+            in chunks whose activations are made again on the way back.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: object) -> None:
+    def __init__(
+        self, model: nn.Module, tokenizer: object, activation_budget_bytes: int = ACTIVATION_BUDGET_BYTES
+    ) -> None:
         self.model: Any = model  # towers are typed loosely: they differ by library
         self.tokenizer: Any = tokenizer
         self.tower: Any = getattr(model, "text", model)
+        self.activation_budget_bytes = activation_budget_bytes
         self._tokenize = lru_cache(maxsize=KEPT_TOKENIZATIONS)(self._tokenize_now)
+        self._kept: OrderedDict[str, Tensor] = OrderedDict()
+        self._kept_of: tuple[object, ...] = ()
         self.context_length = int(getattr(model, "context_length", None) or getattr(self.tower, "context_length", 77))
         self.pool_type = getattr(self.tower, "pool_type", getattr(model, "text_pool_type", "argmax"))
         self.eos_id = getattr(self.tower, "eos_id", getattr(model, "text_eos_id", None))
+        self._pass = TextPass(self.tower, self.pool_type)
 
     @property
     def takes_contexts(self) -> bool:
@@ -53,6 +69,11 @@ class TextTower:
         """Width of a token embedding."""
         self._require_contexts()
         return self.tower.token_embedding.weight.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tower's weights are."""
+        return next(self.model.parameters()).device
 
     def _require_contexts(self) -> None:
         if not self.takes_contexts:
@@ -97,70 +118,115 @@ class TextTower:
         padding = ids[:, -1:]
         return (ids != padding).int().cumsum(dim=-1).argmax(dim=-1)
 
-    @property
-    def _causal(self) -> bool:
-        mask = getattr(self.tower, "attn_mask", None)
-        return mask is not None and self.pool_type in ("argmax", "eos")
+    @cached_property
+    def _start_marks(self) -> int:
+        """How many tokens begin every text: one, or none where the tokenizer writes no start mark (SigLIP's)."""
+        first, second = self.tokenize(["a", "b"])[:, 0].tolist()
+        return int(first == second)
 
-    @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
-        """L2-normalised features of plain texts, on the tower's device."""
-        ids = self.tokenize(texts).to(self.device)
-        if self.takes_contexts and self._causal:
-            parts = [
-                self._forward(self.tower.token_embedding(chunk), self._end_positions(chunk))
-                for chunk in ids.split(ENCODE_CHUNK)
-            ]
-        else:
-            parts = [self.model.encode_text(chunk) for chunk in ids.split(ENCODE_CHUNK)]
-        return normalize(torch.cat(parts).float(), dim=-1)
+        """L2-normalised features of plain texts, on the tower's device; texts seen lately are not encoded again."""
+        self._forget_if_changed()
+        rows = {text: self._kept[text] for text in texts if text in self._kept}
+        missing = [text for text in dict.fromkeys(texts) if text not in rows]
+        if missing:
+            rows.update(zip(missing, self._encode_now(missing), strict=True))
+        for text, row in rows.items():
+            self._kept[text] = row
+            self._kept.move_to_end(text)
+        while len(self._kept) > KEPT_TEXTS:
+            self._kept.popitem(last=False)
+        return torch.stack([rows[text] for text in texts])
 
-    @property
-    def device(self) -> torch.device:
-        """Where the tower's weights are."""
-        return next(self.model.parameters()).device
+    def _forget_if_changed(self) -> None:
+        """Drop kept features when the weights were moved, cast or written to since."""
+        tensors = [*self.model.parameters(), *self.model.buffers()]
+        written = sum(0 if tensor.is_inference() else tensor._version for tensor in tensors)
+        now = (self.device, tensors[0].dtype, written)
+        if now != self._kept_of:
+            self._kept.clear()
+            self._kept_of = now
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def _encode_now(self, texts: Sequence[str]) -> list[Float[Tensor, " d"]]:
+        """Outside any autocast or inference mode of the caller's, for the rows are kept for later callers."""
+        ids = self.tokenize(texts).to(self.device)
+        with torch.autocast(self.device.type, enabled=False):
+            parts = [self._encode_ids(chunk) for chunk in ids.split(ENCODE_CHUNK)]
+        features = normalize(at_least_float32(torch.cat(parts)), dim=-1)
+        return [row.clone() for row in features]  # a view would keep the whole batch alive
+
+    def _encode_ids(self, ids: Int[Tensor, "n l"]) -> Float[Tensor, "n d"]:
+        if not (self.takes_contexts and self._pass.cuts):
+            return self.model.encode_text(ids)
+        ends = self._end_positions(ids)
+        return self._pass.features(self.tower.token_embedding(ids[:, : int(ends.max()) + 1]), ends)
 
     def prompts(self, contexts: Float[Tensor, "p k m w"], ids: Int[Tensor, "k l"]) -> Float[Tensor, "p k d"]:
         """Features of `[start][m context vectors][text]` for P prompts and K texts, with gradients to the contexts.
 
         Args:
-            contexts: (P, K, M, W), or K = 1 to share a prompt among all texts.
+            contexts: (P, K, M, W), or (P, 1, M, W) to share a prompt among all texts: the start mark and the contexts
+                then pass the tower once a prompt, whatever K is.
             ids: (K, L) from `tokenize(texts, reserve=M)`; an empty text makes a prompt of context vectors alone.
 
         Returns:
-            (P, K, D), L2-normalised.
+            (P, K, D), L2-normalised, in float32 or wider; under autocast too.
         """
         self._require_contexts()
-        p, _, m, w = contexts.shape
-        k = ids.shape[0]
-        with torch.no_grad():
-            words = self.tower.token_embedding(ids)
-        contexts = contexts.expand(p, k, m, w).to(words.dtype)
-        start = words[None, :, :1].expand(p, k, 1, w)
-        rest = words[None, :, 1 : self.context_length - m].expand(p, k, -1, w)
-        embedded = torch.cat([start, contexts, rest], dim=2).flatten(0, 1)
-        ends = (self._end_positions(ids) + m).repeat(p)
-        return normalize(self._forward(embedded, ends).float(), dim=-1).view(p, k, -1)
-
-    def _forward(self, embedded: Float[Tensor, "n l w"], ends: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
-        """The tower from token embeddings to pooled, projected features."""
-        tower = self.tower
-        if self._causal:
-            embedded = embedded[:, : int(ends.max()) + 1]
-        length = embedded.shape[1]
-        dtype = tower.transformer.get_cast_dtype()
-        mask = getattr(tower, "attn_mask", None)
-        x = embedded.to(dtype) + tower.positional_embedding[:length].to(dtype)
-        x = tower.transformer(x, attn_mask=None if mask is None else mask[:length, :length])
-        x = tower.ln_final(x)
-        if self.pool_type in ("argmax", "eos"):
-            x = x[torch.arange(len(x), device=x.device), ends]
+        prompts, m = contexts.shape[0], contexts.shape[2]
+        ends = self._end_positions(ids) + m
+        ids = ids[:, : self.context_length - m]
+        if self._pass.cuts:
+            ids = ids[:, : int(ends.max()) + 1 - m]
+        shared = contexts.shape[1] == 1 and len(ids) > 1 and self._pass.shares_beginnings
+        if shared:
+            encode, tokens = self._after_shared(contexts[:, 0], ids, ends), ids.shape[1] - self._start_marks
         else:
-            x = x[:, 0] if self.pool_type == "first" else x[:, -1]
-        projection = tower.text_projection
-        if projection is None:
-            return x
-        return projection(x) if isinstance(projection, nn.Module) else x @ projection
+            encode, tokens = self._apart(contexts, ids, ends), ids.shape[1] + m
+        size = max(1, self.activation_budget_bytes // self._activation_bytes(prompts * tokens))
+        if size >= len(ids):
+            features = encode(slice(None))
+        else:
+            remade = torch.is_grad_enabled() and contexts.requires_grad
+            run = partial(checkpoint, encode, use_reentrant=False, preserve_rng_state=False) if remade else encode
+            features = torch.cat([run(slice(at, at + size)) for at in range(0, len(ids), size)], dim=1)
+        return normalize(at_least_float32(features), dim=-1)
+
+    def _after_shared(
+        self, contexts: Float[Tensor, "p m w"], ids: Int[Tensor, "k l"], ends: Int[Tensor, " k"]
+    ) -> Callable[[slice], Tensor]:
+        """Encodes some of the texts after prompts that they share."""
+        marks = self._start_marks
+        start = self._words(ids[:1, :marks]).expand(len(contexts), -1, -1)
+        memories = self._pass.remember(torch.cat([start, contexts.to(start.dtype)], dim=1))
+        return lambda chunk: self._pass.features_after(memories, self._words(ids[chunk, marks:]), ends[chunk])
+
+    def _apart(
+        self, contexts: Float[Tensor, "p k m w"], ids: Int[Tensor, "k l"], ends: Int[Tensor, " k"]
+    ) -> Callable[[slice], Tensor]:
+        """Encodes some of the texts, each with its own contexts, as whole sequences."""
+
+        def encode(chunk: slice) -> Tensor:
+            words = self._words(ids[chunk]).expand(len(contexts), -1, -1, -1)
+            own = (contexts if contexts.shape[1] == 1 else contexts[:, chunk]).to(words.dtype)
+            own = own.expand(-1, words.shape[1], -1, -1)
+            marks = self._start_marks
+            embedded = torch.cat([words[:, :, :marks], own, words[:, :, marks:]], dim=2)
+            features = self._pass.features(embedded.flatten(0, 1), ends[chunk].repeat(len(contexts)))
+            return features.unflatten(0, (len(contexts), -1))
+
+        return encode
+
+    @torch.no_grad()
+    def _words(self, ids: Int[Tensor, "n l"]) -> Float[Tensor, "n l w"]:
+        return self.tower.token_embedding(ids)
+
+    def _activation_bytes(self, tokens: int) -> int:
+        """Estimated memory that the way back needs of a pass over this many tokens."""
+        weight = self.tower.token_embedding.weight
+        return max(1, round(ACTIVATION_WIDTHS * tokens * weight.shape[1] * self._pass.layers * weight.element_size()))
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,249 @@
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import normalize
 
 from hyperadapt.backbone import load_backbone
 from hyperadapt.errors import InputError
-from hyperadapt.text import class_text, evenly_spaced
-from tests.conftest import to_pixels
+from hyperadapt.text import TextTower, class_text, evenly_spaced
+from tests.conftest import TOWERS, build_clip, to_pixels
 
 TEXTS = ["a bird", "a photo of a red winged striped finch.", "x", "two words"]
+NAMES = ["bird.", "red winged striped finch.", "", "fish."]
+TEXT_TOWERS = {
+    "clip": {},
+    "custom-text": TOWERS["custom-text"],
+    "siglip-like": TOWERS["siglip-like"],
+    "layer-scale": {"ls_init_value": 0.5},
+    "tanh-gelu": {"custom_text": True, "act_kwargs": {"approximate": "tanh"}},
+    "custom-blocks": {"custom_text": True, "qk_norm": True, "scale_attn": True},
+    "causal-pooled-last": {"custom_text": True, "pool_type": "last"},
+    "projection-with-bias": {"custom_text": True, "proj_bias": True},
+}
 
 
 @pytest.fixture
 def tower(any_model, tokenizer):
     return load_backbone(any_model, tokenizer=tokenizer, preprocess=to_pixels).text
+
+
+def text_tower(name, tokenizer, dtype=torch.float32, **settings):
+    model = build_clip(**TEXT_TOWERS[name]).to(dtype)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2)  # the towers' own small initial values would hide a difference
+    return TextTower(model.eval().requires_grad_(False), tokenizer, **settings)
+
+
+def whole_pass(model, contexts, ids, marks=1):
+    """The plain way: every prompt of every text alone, at full length, through open_clip's own modules."""
+    tower = getattr(model, "text", model)
+    last = tower.__dict__.get("pool_type", getattr(model, "text_pool_type", None)) == "last"
+    rows = []
+    for prompt in contexts:
+        for k, row in enumerate(ids):
+            own, words = prompt[min(k, len(prompt) - 1)], tower.token_embedding(row)
+            embedded = torch.cat([words[:marks], own, words[marks : len(tower.positional_embedding) - len(own)]])
+            x = tower.transformer((embedded + tower.positional_embedding)[None], attn_mask=tower.attn_mask)
+            pooled = tower.ln_final(x)[0, -1 if last else int(row.argmax()) + len(own)]
+            projection = tower.text_projection
+            rows.append(projection(pooled) if isinstance(projection, nn.Module) else pooled @ projection)
+    return normalize(torch.stack(rows), dim=-1).unflatten(0, (len(contexts), len(ids)))
+
+
+def value_and_slope(function, contexts):
+    """Features, and the gradient of a fixed random reading of them."""
+    contexts = contexts.clone().requires_grad_()
+    features = function(contexts)
+    weights = torch.randn(features.shape, generator=torch.Generator().manual_seed(5)).to(features.dtype)
+    return features.detach(), torch.autograd.grad((features * weights).sum(), contexts)[0]
+
+
+def random_contexts(tower, prompts, texts, m, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(prompts, texts, m, tower.width, generator=generator).to(dtype)
+
+
+class Tokens:
+    """Counts the tokens that pass a tower's first block."""
+
+    def __init__(self, tower):
+        self.seen = []
+        tower.tower.transformer.resblocks[0].mlp.register_forward_pre_hook(self._count)
+
+    def _count(self, _module, inputs):
+        self.seen.append(inputs[0].shape[:-1].numel())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("own", [False, True], ids=["shared", "own"])
+@pytest.mark.parametrize("name", TEXT_TOWERS)
+def test_prompts_and_their_gradients_are_those_of_the_whole_pass(name, own, dtype, tokenizer):
+    tower = text_tower(name, tokenizer, dtype)
+    ids = tower.tokenize(NAMES, reserve=5)
+    contexts = random_contexts(tower, 3, len(NAMES) if own else 1, 5, dtype)
+    expected, slope = value_and_slope(lambda c: whole_pass(tower.model, c, ids), contexts)
+    got, got_slope = value_and_slope(lambda c: tower.prompts(c, ids), contexts)
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-12
+    assert got.dtype == dtype
+    torch.testing.assert_close(got, expected, atol=tolerance, rtol=tolerance)
+    torch.testing.assert_close(got_slope, slope, atol=10 * tolerance * float(slope.abs().max()), rtol=10 * tolerance)
+
+
+@pytest.mark.parametrize(
+    ("name", "cuts", "shares"),
+    [
+        ("clip", True, True),
+        ("custom-text", True, True),
+        ("siglip-like", False, False),
+        ("layer-scale", True, True),
+        ("custom-blocks", True, False),
+        ("causal-pooled-last", False, True),
+    ],
+)
+def test_a_tower_is_cut_and_shared_where_that_is_exact(name, cuts, shares, tokenizer):
+    """Counted in tokens: 3 prompts of start mark and 5 contexts, 4 texts whose longest ends 6 tokens later."""
+    tower = text_tower(name, tokenizer)
+    ids = tower.tokenize(NAMES, reserve=5)
+    rest = int(ids.argmax(dim=1).max()) if cuts else 18
+    tower.prompts(random_contexts(tower, 3, 1, 5), ids)  # the probes come with the first call
+    tokens = Tokens(tower)
+    tower.prompts(random_contexts(tower, 3, 1, 5), ids)
+    assert sum(tokens.seen) == (3 * 6 + 3 * 4 * rest if shares else 3 * 4 * (6 + rest))
+
+
+@pytest.mark.parametrize("visible", ["later tokens", "nothing but itself"])
+def test_a_tower_that_fails_the_probe_runs_at_full_length(visible, tokenizer):
+    """A mask that is there, but is no causal one."""
+    tower = text_tower("clip", tokenizer)
+    mask = tower.tower.attn_mask
+    if visible == "later tokens":
+        mask[:, -1] = 0
+    else:
+        mask.fill_(float("-inf")).fill_diagonal_(0)
+    ids = tower.tokenize(NAMES, reserve=5)
+    contexts = random_contexts(tower, 2, 1, 5)
+    torch.testing.assert_close(tower.prompts(contexts, ids), whole_pass(tower.model, contexts, ids), atol=1e-5, rtol=0)
+    tokens = Tokens(tower)
+    tower.prompts(contexts, ids)
+    assert visible != "later tokens" or sum(tokens.seen) == 2 * 4 * 24
+
+
+class NoStartMark:
+    """Writes the end mark alone after the words, as SigLIP's tokenizer does."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+
+    def __call__(self, texts, context_length=24):
+        ids = self.tokenizer(texts, context_length=context_length + 1)
+        return ids[:, 1:]
+
+
+@pytest.mark.parametrize("name", ["clip", "siglip-like"])
+def test_contexts_come_first_where_texts_have_no_start_mark(name, tokenizer):
+    tower = text_tower(name, NoStartMark(tokenizer))
+    ids = tower.tokenize(NAMES, reserve=5)
+    contexts = random_contexts(tower, 2, 1, 5)
+    expected = whole_pass(tower.model, contexts, ids, marks=0)
+    torch.testing.assert_close(tower.prompts(contexts, ids), expected, atol=1e-5, rtol=1e-5)
+
+
+def saved_bytes(model, function):
+    """Bytes that the way back of a function keeps, the model's weights apart."""
+    weights = {tensor.untyped_storage().data_ptr() for tensor in [*model.parameters(), *model.buffers()]}
+    kept = {}
+
+    def pack(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        _held = function()
+    return sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in weights)
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["shared", "own"])
+@pytest.mark.parametrize("name", ["clip", "custom-text", "siglip-like"])
+def test_chunks_under_the_memory_budget_change_memory_alone(name, own, tokenizer):
+    free, tight = (text_tower(name, tokenizer, torch.float64, activation_budget_bytes=b) for b in (2**31, 2**16))
+    texts = [f"bird {i}." for i in range(24)]
+    ids = free.tokenize(texts, reserve=3)
+    contexts = random_contexts(free, 2, len(texts) if own else 1, 3, torch.float64)
+    (expected, slope), (got, got_slope) = (
+        value_and_slope(lambda c, tower=tower: tower.prompts(c, ids), contexts) for tower in (free, tight)
+    )
+    torch.testing.assert_close(got, expected, atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(got_slope, slope, atol=1e-11 * float(slope.abs().max()), rtol=1e-11)
+    contexts.requires_grad_()
+    spent = [saved_bytes(tower.model, lambda tower=tower: tower.prompts(contexts, ids)) for tower in (free, tight)]
+    assert spent[1] < spent[0] / 2
+
+
+@pytest.mark.parametrize("name", ["siglip-like", "tanh-gelu"])
+def test_the_estimate_of_activations_bounds_what_is_saved(name, tokenizer):
+    tower = text_tower(name, tokenizer)
+    ids = tower.tokenize([f"bird {i}." for i in range(24)], reserve=3)
+    contexts = random_contexts(tower, 2, 24, 3).requires_grad_()
+    length = 24 if name == "siglip-like" else int(ids.argmax(dim=1).max()) + 1 + 3
+    spent = saved_bytes(tower.model, lambda: tower.prompts(contexts, ids))
+    assert 0.6 < spent / tower._activation_bytes(2 * 24 * length) < 1.05
+
+
+def test_under_autocast_contexts_and_features_stay_in_float32(tokenizer):
+    for name in ("clip", "siglip-like"):
+        tower = text_tower(name, tokenizer)
+        ids = tower.tokenize(NAMES, reserve=5)
+        contexts = random_contexts(tower, 2, 1, 5)
+        expected, slope = value_and_slope(lambda c, t=tower, i=ids: t.prompts(c, i), contexts)
+        with torch.autocast("cpu", torch.bfloat16):
+            got, got_slope = value_and_slope(lambda c, t=tower, i=ids: t.prompts(c, i), contexts)
+        assert got.dtype == got_slope.dtype == torch.float32
+        assert 0 < float((got - expected).abs().max()) < 0.1
+        assert float(torch.cosine_similarity(got_slope.flatten(), slope.flatten(), dim=0)) > 0.95
+
+
+def test_a_text_seen_before_is_not_encoded_again(tower):
+    first = class_text(tower, ["bird", "red_fish"], ["a photo of a {}.", "{}"])
+    calls = []
+    tower.tower.transformer.register_forward_hook(lambda *_: calls.append(1))
+    again = class_text(tower, ["red_fish", "bird"], ["a photo of a {}.", "{}"])
+    assert calls == []
+    assert torch.equal(again.templates, first.templates[:, [1, 0]])
+    assert torch.equal(tower.encode(["bird", "bird"]), first.templates[1, :1].expand(2, -1))
+    tower.encode(["bird", "new"])
+    assert len(calls) == 1
+
+
+def test_no_more_texts_are_kept_than_the_bound_the_oldest_go_first(tower, monkeypatch):
+    monkeypatch.setattr("hyperadapt.text.KEPT_TEXTS", 3)
+    assert len(tower.encode([f"bird {i}" for i in range(8)])) == 8
+    tower.encode(["bird 5"])
+    tower.encode(["new"])
+    calls = []
+    tower.tower.transformer.register_forward_hook(lambda *_: calls.append(1))
+    tower.encode(["bird 5", "new", "bird 7"])
+    assert calls == []
+    tower.encode(["bird 6"])
+    assert calls == [1]
+
+
+def test_features_are_made_anew_when_the_weights_changed(any_model, tokenizer):
+    tower = load_backbone(any_model, tokenizer=tokenizer, preprocess=to_pixels).text
+    before = tower.encode(TEXTS)
+    with torch.no_grad():
+        next(p for name, p in any_model.named_parameters() if "token_embedding" in name).mul_(-1)
+    assert not torch.allclose(tower.encode(TEXTS), before, atol=1e-3)
+
+
+def test_kept_features_are_plain_float32_whatever_mode_first_asked_for_them(tower):
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        low = tower.encode(TEXTS)
+    scale = torch.ones(1, requires_grad=True)
+    (low @ low.T * scale).sum().backward()
+    with torch.no_grad():
+        expected = normalize(tower.model.encode_text(tower.tokenize(TEXTS)), dim=-1)
+    torch.testing.assert_close(low, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_cut_sequences_give_the_full_towers_features(tower, tokenizer, any_model):
