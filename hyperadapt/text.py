@@ -19,7 +19,7 @@ ENCODE_CHUNK = 256
 KEPT_TEXTS = 32768
 ACTIVATION_BUDGET_BYTES = 2 * 2**30
 ACTIVATION_WIDTHS = 14
-"""What a block keeps for the way back, in numbers a token and unit of width: 10 measured with GELU, 14 with QuickGELU."""
+"""What a block keeps for the way back, in numbers a token and unit of width; measured: 10 (GELU), 14 (QuickGELU)."""
 SPARE_TOKENS = 256
 """Room beyond the context in which a text that is too long shows its length, instead of being cut in silence."""
 KEPT_TOKENIZATIONS = 8
