@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from manifolds import scalars
+from manifolds.differentiable import maps_over_batches
 from manifolds.mappings import Points, expmap, logmap, margin, sqdist, storage_dtype, within
 from manifolds.pairwise import pairwise_root
 from manifolds.scalars import Curvature, square
@@ -141,7 +142,8 @@ def _newton(m: Tensor, x: Tensor, w: Tensor, c: Curvature) -> Tensor:
     return torch.linalg.solve(hessian, pull.mT).mT
 
 
-def _minimize(x: Tensor, w: Tensor, c: Curvature, tolerance: float, max_steps: int) -> Tensor:
+@torch.library.custom_op("manifolds::frechet_point", mutates_args=())
+def _frechet_point(x: Tensor, w: Tensor, c: Tensor, tolerance: float, max_steps: int) -> Tensor:
     """Newton's method with step halving from the gyromidpoint; the objective is convex along geodesics.
 
     Steps shorter than ``SETTLED`` are in the quadratic regime, where the objective no longer resolves them.
@@ -176,6 +178,15 @@ def _minimize(x: Tensor, w: Tensor, c: Curvature, tolerance: float, max_steps: i
     return m
 
 
+@_frechet_point.register_fake
+def _(x: Tensor, w: Tensor, c: Tensor, tolerance: float, max_steps: int) -> Tensor:
+    batch = torch.broadcast_shapes(x.shape[:-2], w.shape[:-2], c.shape[:-2])
+    return x.new_empty((*batch, 1, x.shape[-1]))
+
+
+maps_over_batches(_frechet_point, axes=2)
+
+
 def frechet_mean(
     x: Points,
     weights: Weights | None = None,
@@ -206,8 +217,8 @@ def frechet_mean(
         tensor(True)
     """
     wide, w, c = _prepare(x, weights, c, "frechet_mean")
-    with torch.no_grad():
-        m = _minimize(wide, w, c, tolerance, max_steps)
+    constant = torch.as_tensor(c, dtype=wide.dtype, device=wide.device)
+    m = _frechet_point(wide.detach(), w.detach(), constant.detach(), tolerance, max_steps)
     for _ in range(2):
         m = expmap(m, _newton(m, wide, w, c), c)
     return _result(m.squeeze(-2), x, c)

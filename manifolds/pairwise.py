@@ -5,14 +5,15 @@ that this cancels are recomputed from differences. The result ``r = √(δ/(ab))
 pass, which is two more products. Both are taken in blocks that fit a memory budget.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd import Function
 
 from manifolds import scalars
+from manifolds.differentiable import differentiable, maps_over_batches
 from manifolds.mappings import Points, lowest_margin, margin_of
 from manifolds.scalars import Curvature
 
@@ -113,64 +114,68 @@ def _added(total: Tensor | None, part: Tensor) -> Tensor:
     return part if total is None else total + part
 
 
-@_pair_root.register_vmap
-def _(info: Any, in_dims: tuple[int | None, ...], x: Tensor, y: Tensor, c: Tensor, same: bool) -> tuple[Tensor, int]:
-    logical = [t.ndim - (d is not None) for t, d in zip((x, y, c), in_dims, strict=False)]
-    depth = max(2, *logical)
-    moved = []
-    for t, d in zip((x, y, c), in_dims, strict=False):
-        if d is not None:
-            t = t.movedim(d, 0)
-            t = t.reshape(t.shape[0], *(1,) * (depth - t.ndim + 1), *t.shape[1:])
-        moved.append(t)
-    return _pair_root(*moved, same), 0
+maps_over_batches(_pair_root, axes=2)
 
 
-class _PairRoot(Function):
-    """``_pair_root`` with its gradients; the operator itself stays opaque to ``torch.compile``."""
+def _root_tangents(x: Tensor, y: Tensor, c: Tensor, root: Tensor, dx: Tensor, dy: Tensor, dc: Tensor) -> Tensor:
+    """Tangents of ``√(δ/(ab))`` from those of ``x``, ``y`` and ``c``."""
+    wide, floor = scalars.wide_dtype(x), lowest_margin(x.dtype)
+    (wide_x, wide_y, dx, dy) = (t.to(wide) for t in (x, y, dx, dy))
+    xx, yy = scalars.square(x), scalars.square(y)
+    a, b = margin_of(c * xx, x, c), margin_of(c * yy, y, c)
+    own_x, own_y = (wide_x * dx).sum(-1, keepdim=True), (wide_y * dy).sum(-1, keepdim=True)
+    half_gap = own_x + own_y.mT - dx @ wide_y.mT - wide_x @ dy.mT
+    from_a = torch.where(a > floor, (c * own_x + dc * xx / 2) / a, 0.0)
+    from_b = torch.where(b > floor, (c * own_y + dc * yy / 2) / b, 0.0)
+    positive = root > 0
+    stretch = half_gap / (a * b.mT * torch.where(positive, root, 1.0))
+    return torch.where(positive, stretch + root * (from_a + from_b.mT), 0.0).to(x.dtype)
 
-    generate_vmap_rule = True
 
-    @staticmethod
-    def forward(x: Tensor, y: Tensor, c: Tensor, same: bool) -> Tensor:
+def _roots(same: bool) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """``_pair_root`` with its derivatives; the operator itself stays opaque to ``torch.compile``."""
+
+    def forward(x: Tensor, y: Tensor, c: Tensor) -> Tensor:
         return _pair_root(x, y, c, same)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.save_for_backward(*inputs[:3], output)
+    def pullback(_need: Any, x: Tensor, y: Tensor, c: Tensor, root: Tensor, grad: Tensor) -> Any:
+        return _root_gradients(grad, x, y, c, root)
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        x, y, c, root = ctx.saved_tensors
-        return *_root_gradients(grads[0], x, y, c, root), None
+    return differentiable(forward, pullback, _root_tangents, keeps_output=True)
 
 
-class _ArcLength(Function):
-    """``(2/√c) asinh(√c r)`` elementwise, through ``log1p``, which the CPU has in vector form."""
+_ROOTS = {same: _roots(same) for same in (False, True)}
 
-    generate_vmap_rule = True
 
-    @staticmethod
-    def forward(r: Tensor, c: Tensor) -> Tensor:
-        factor = c.sqrt().to(r.dtype)
-        t = r * factor
-        return torch.log1p(t + t * t / (1.0 + (1.0 + t * t).sqrt())) * (2.0 / factor)
+def _arc_length_forward(r: Tensor, c: Tensor) -> Tensor:
+    factor = c.sqrt().to(r.dtype)
+    t = r * factor
+    return torch.log1p(t + t * t / (1.0 + (1.0 + t * t).sqrt())) * (2.0 / factor)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.save_for_backward(*inputs)
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        r, c = ctx.saved_tensors
-        (grad,) = grads
-        need_r, need_c = ctx.needs_input_grad
-        spread = c.to(r.dtype) * r.square()
-        grad_r = 2.0 * grad * (1.0 + spread).rsqrt() if need_r else None
-        if not need_c:
-            return grad_r, None
-        each = 2.0 * grad.to(c.dtype) * r.to(c.dtype) ** 3 * scalars.asinh_ratio_slope(spread.to(c.dtype))
-        return grad_r, each.sum_to_size(c.shape) if c.ndim else each.sum()
+def _in_root(r: Tensor, c: Tensor) -> Tensor:
+    return 2.0 * (1.0 + c.to(r.dtype) * r.square()).rsqrt()
+
+
+def _in_curvature(r: Tensor, c: Tensor) -> Tensor:
+    wide = r.to(c.dtype)
+    return 2.0 * wide**3 * scalars.asinh_ratio_slope(c * wide.square())
+
+
+def _arc_length_pullback(need: Any, r: Tensor, c: Tensor, grad: Tensor) -> Any:
+    grad_r = grad * _in_root(r, c) if need[0] else None
+    if not need[1]:
+        return grad_r, None
+    each = grad.to(c.dtype) * _in_curvature(r, c)
+    return grad_r, each.sum_to_size(c.shape) if c.ndim else each.sum()
+
+
+_arc_length = differentiable(
+    _arc_length_forward,
+    _arc_length_pullback,
+    lambda r, c, dr, dc: dr * _in_root(r, c) + (dc * _in_curvature(r, c)).to(r.dtype),
+)
+"""``(2/√c) asinh(√c r)`` elementwise, through ``log1p``, which the CPU has in vector form."""
 
 
 def pairwise_dist(x: Points, y: Points | None = None, c: Curvature = 1.0) -> Matrix:
@@ -195,7 +200,7 @@ def pairwise_dist(x: Points, y: Points | None = None, c: Curvature = 1.0) -> Mat
         torch.Size([2, 4])
     """
     c = _matrix_curvature(x, c)
-    return _ArcLength.apply(pairwise_root(x, y, c), c)  # pyright: ignore[reportReturnType]
+    return _arc_length(pairwise_root(x, y, c), c)
 
 
 def pairwise_root(x: Points, y: Points | None, c: Curvature) -> Matrix:
@@ -207,7 +212,7 @@ def pairwise_root(x: Points, y: Points | None, c: Curvature) -> Matrix:
         c = _matrix_curvature(x, c)
     else:
         c = torch.zeros((), dtype=scalars.wide_dtype(x), device=x.device)
-    return _PairRoot.apply(x, y, c, same)  # pyright: ignore[reportReturnType]
+    return _ROOTS[same](x, y, c)
 
 
 def _matrix_curvature(x: Tensor, c: Curvature) -> Tensor:

@@ -7,13 +7,14 @@ the hyperbolic law of haversines is ``sinh²(√c d/2) = sinh²(s - t) + ¼ sinh
 where automatic differentiation is not.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from manifolds import scalars
+from manifolds.differentiable import differentiable
 from manifolds.mappings import Tangents, Values, finish
 from manifolds.pairwise import Matrix, pairwise_flat
 from manifolds.scalars import Curvature
@@ -55,74 +56,50 @@ def _weights(s: Tensor, t: Tensor, kappa: Tensor) -> tuple[Tensor, Tensor]:
     return along * inverse, 0.5 * ratio * open_t * inverse
 
 
-def _curvature_gradient(grad: Tensor, s: Tensor, t: Tensor, kappa: Tensor, c: Tensor) -> Tensor:
-    """Gradient in ``c`` of each distance: ``d(c) = F(√c u, √c v)/√c``."""
+def _slope_in_c(s: Tensor, t: Tensor, kappa: Tensor, c: Tensor) -> Tensor:
+    """Derivative of each distance in ``c``: ``d(c) = F(√c u, √c v)/√c``."""
     along_s, _ = _weights(s, t, kappa)
     along_t, _ = _weights(t, s, kappa)
-    each = grad * ((along_s * s + along_t * t) / c.sqrt() - _distance(s, t, kappa, c)) / (2.0 * c)
+    return ((along_s * s + along_t * t) / c.sqrt() - _distance(s, t, kappa, c)) / (2.0 * c)
+
+
+def _gradients(u: Tensor, v: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Derivatives of each distance in ``u``, ``v`` and ``c``, wide."""
+    (s, hat_u), (t, hat_v) = _frame(u, c), _frame(v, c)
+    chord = hat_v - hat_u
+    kappa = chord.square().sum(-1, keepdim=True)
+    along, across = _weights(s, t, kappa)
+    in_u = (along - across * kappa / 2) * hat_u - across * chord
+    along, across = _weights(t, s, kappa)
+    in_v = (along - across * kappa / 2) * hat_v + across * chord
+    return in_u, in_v, _slope_in_c(s, t, kappa, c)
+
+
+def _polar_forward(u: Tensor, v: Tensor, c: Tensor) -> Tensor:
+    (s, hat_u), (t, hat_v) = _frame(u, c), _frame(v, c)
+    return _distance(s, t, (hat_u - hat_v).square().sum(-1, keepdim=True), c)
+
+
+def _polar_pullback(need: Any, u: Tensor, v: Tensor, c: Tensor, grad: Tensor) -> Any:
+    in_u, in_v, in_c = _gradients(u, v, c)
+    return (
+        (grad * in_u).to(u.dtype) if need[0] else None,
+        (grad * in_v).to(v.dtype) if need[1] else None,
+        _summed(grad * in_c, c) if need[2] else None,
+    )
+
+
+def _polar_pushforward(u: Tensor, v: Tensor, c: Tensor, du: Tensor, dv: Tensor, dc: Tensor) -> Tensor:
+    in_u, in_v, in_c = _gradients(u, v, c)
+    return (in_u * du).sum(-1, keepdim=True) + (in_v * dv).sum(-1, keepdim=True) + in_c * dc
+
+
+_polar = differentiable(_polar_forward, _polar_pullback, _polar_pushforward)
+
+
+def _summed(each: Tensor, c: Tensor) -> Tensor:
+    """Derivatives of single distances as that of their curvature."""
     return each.sum_to_size(c.shape) if c.ndim else each.sum()
-
-
-class _Polar(Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(u: Tensor, v: Tensor, c: Tensor) -> Tensor:
-        (s, hat_u), (t, hat_v) = _frame(u, c), _frame(v, c)
-        return _distance(s, t, (hat_u - hat_v).square().sum(-1, keepdim=True), c)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        u, v, c = ctx.saved_tensors
-        (grad,) = grads
-        (s, hat_u), (t, hat_v) = _frame(u, c), _frame(v, c)
-        chord = hat_v - hat_u
-        kappa = chord.square().sum(-1, keepdim=True)
-        need_u, need_v, need_c = ctx.needs_input_grad
-        along, across = _weights(s, t, kappa)
-        grad_u = grad * ((along - across * kappa / 2) * hat_u - across * chord) if need_u else None
-        along, across = _weights(t, s, kappa)
-        grad_v = grad * ((along - across * kappa / 2) * hat_v + across * chord) if need_v else None
-        return (
-            None if grad_u is None else grad_u.to(u.dtype),
-            None if grad_v is None else grad_v.to(v.dtype),
-            _curvature_gradient(grad, s, t, kappa, c) if need_c else None,
-        )
-
-
-class _PolarPairs(Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(u: Tensor, v: Tensor, c: Tensor, same: bool) -> Tensor:
-        (s, hat_u), (t, hat_v) = _frame(u, c), _frame(v, c)
-        return _distance(s, t.mT, _chords(hat_u, hat_v, same), c).to(u.dtype)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.save_for_backward(*inputs[:3])
-        ctx.same = inputs[3]
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        u, v, c = ctx.saved_tensors
-        grad = grads[0].to(c.dtype)
-        (s, hat_u), (t, hat_v) = _frame(u, c), _frame(v, c)
-        kappa = _chords(hat_u, hat_v, ctx.same)
-        need_u, need_v, need_c, _ = ctx.needs_input_grad
-        grad_u = _pull(grad, *_weights(s, t.mT, kappa), kappa, hat_u, hat_v) if need_u else None
-        along, across = (w.mT for w in _weights(t.mT, s, kappa))
-        grad_v = _pull(grad.mT, along, across, kappa.mT, hat_v, hat_u) if need_v else None
-        return (
-            None if grad_u is None else grad_u.sum_to_size(u.shape).to(u.dtype),
-            None if grad_v is None else grad_v.sum_to_size(v.shape).to(v.dtype),
-            _curvature_gradient(grad, s, t.mT, kappa, c) if need_c else None,
-            None,
-        )
 
 
 def _chords(hat_u: Tensor, hat_v: Tensor, same: bool) -> Tensor:
@@ -130,9 +107,45 @@ def _chords(hat_u: Tensor, hat_v: Tensor, same: bool) -> Tensor:
     return pairwise_flat(hat_u, None if same else hat_v).square() / 4.0
 
 
-def _pull(grad: Tensor, along: Tensor, across: Tensor, kappa: Tensor, own: Tensor, other: Tensor) -> Tensor:
-    weight = grad * across
-    return (grad * along + weight * (1.0 - kappa / 2)).sum(-1, keepdim=True) * own - weight @ other
+def _pairs(same: bool) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Distances of all pairs; within one set where ``same``. The gradient in ``u`` is ``Σ P û - W v̂`` over a row."""
+
+    def weights(u: Tensor, v: Tensor, c: Tensor) -> tuple[Tensor, ...]:
+        """Directions, then matrices: ``P`` and ``W`` of ``u`` and of ``v``, slope in ``c``."""
+        (s, hat_u), (t, hat_v) = _frame(u, c), _frame(v, c)
+        kappa = _chords(hat_u, hat_v, same)
+        along_u, across_u = _weights(s, t.mT, kappa)
+        along_v, across_v = _weights(t.mT, s, kappa)
+        lean = 1.0 - kappa / 2
+        in_c = _slope_in_c(s, t.mT, kappa, c)
+        return hat_u, hat_v, along_u + across_u * lean, across_u, along_v + across_v * lean, across_v, in_c
+
+    def forward(u: Tensor, v: Tensor, c: Tensor) -> Tensor:
+        (s, hat_u), (t, hat_v) = _frame(u, c), _frame(v, c)
+        return _distance(s, t.mT, _chords(hat_u, hat_v, same), c).to(u.dtype)
+
+    def pullback(need: Any, u: Tensor, v: Tensor, c: Tensor, grad: Tensor) -> Any:
+        grad = grad.to(c.dtype)
+        hat_u, hat_v, p_u, w_u, p_v, w_v, in_c = weights(u, v, c)
+        in_u = (grad * p_u).sum(-1, keepdim=True) * hat_u - (grad * w_u) @ hat_v
+        in_v = (grad * p_v).mT.sum(-1, keepdim=True) * hat_v - (grad * w_v).mT @ hat_u
+        return (
+            in_u.sum_to_size(u.shape).to(u.dtype) if need[0] else None,
+            in_v.sum_to_size(v.shape).to(v.dtype) if need[1] else None,
+            _summed(grad * in_c, c) if need[2] else None,
+        )
+
+    def pushforward(u: Tensor, v: Tensor, c: Tensor, du: Tensor, dv: Tensor, dc: Tensor) -> Tensor:
+        hat_u, hat_v, p_u, w_u, p_v, w_v, in_c = weights(u, v, c)
+        du, dv = du.to(c.dtype), dv.to(c.dtype)
+        from_u = p_u * (hat_u * du).sum(-1, keepdim=True) - w_u * (du @ hat_v.mT)
+        from_v = p_v * (hat_v * dv).sum(-1, keepdim=True).mT - w_v * (hat_u @ dv.mT)
+        return (from_u + from_v + in_c * dc).to(u.dtype)
+
+    return differentiable(forward, pullback, pushforward)
+
+
+_PAIRS = {same: _pairs(same) for same in (False, True)}
 
 
 def _curvature_tensor(c: Curvature, like: Tensor, name: str) -> Tensor:
@@ -164,7 +177,7 @@ def dist(u: Tangents, v: Tangents, c: Curvature = 1.0, keepdim: bool = False) ->
     if c.ndim:
         batch = torch.broadcast_shapes(u.shape[:-1], c.shape[:-1])
         u, v = u.expand(*batch, u.shape[-1]), v.expand(*batch, v.shape[-1])
-    return finish(_Polar.apply(u, v, c), u.dtype, keepdim)  # pyright: ignore[reportArgumentType]
+    return finish(_polar(u, v, c), u.dtype, keepdim)
 
 
 def pairwise_dist(u: Tangents, v: Tangents | None = None, c: Curvature = 1.0) -> Matrix:
@@ -182,4 +195,4 @@ def pairwise_dist(u: Tangents, v: Tangents | None = None, c: Curvature = 1.0) ->
     c = _curvature_tensor(c, u, "polar.pairwise_dist")
     if c.ndim and c.shape[-2:] != (1, 1):
         raise ValueError(f"polar.pairwise_dist needs c 0-dim or ending in two axes of one, got {tuple(c.shape)}")
-    return _PolarPairs.apply(u, v.view_as(v) if v is u else v, c, same)  # pyright: ignore[reportReturnType]
+    return _PAIRS[same](u, v.view_as(v) if v is u else v, c)

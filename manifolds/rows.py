@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd import Function
+
+from manifolds.differentiable import differentiable
 
 Rows = Float[Tensor, "*batch 1"]
 Vectors = Float[Tensor, "*batch dim"]
@@ -66,177 +67,120 @@ def _dot_wide(x: Tensor, y: Tensor) -> Tensor:
     return (x * y).sum(-1, keepdim=True).to(wide_dtype(x))
 
 
-class _Square(Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return _reduce(_square_wide, x)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        (grad,) = grads
-        return scale(2 * grad, ctx.saved_tensors[0])
+def _square_forward(x: Tensor) -> Tensor:
+    return _reduce(_square_wide, x)
 
 
-class _Dot(Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, y: Tensor) -> Tensor:
-        return _reduce(_dot_wide, x, y)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        (grad,) = grads
-        x, y = ctx.saved_tensors
-        need_x, need_y = ctx.needs_input_grad
-        return scale(grad, y) if need_x else None, scale(grad, x) if need_y else None
+def _dot_forward(x: Tensor, y: Tensor) -> Tensor:
+    return _reduce(_dot_wide, x, y)
 
 
-class _Scale(Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(alpha: Tensor, x: Tensor) -> Tensor:
-        return narrow(alpha, x.dtype) * x
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        (grad,) = grads
-        alpha, x = ctx.saved_tensors
-        need_alpha, need_x = ctx.needs_input_grad
-        return dot(grad, x).to(alpha.dtype) if need_alpha else None, scale(alpha, grad) if need_x else None
+def _dot_pullback(need: Any, x: Tensor, y: Tensor, grad: Tensor) -> Any:
+    return scale(grad, y) if need[0] else None, scale(grad, x) if need[1] else None
 
 
-class _Combine(Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(alpha: Tensor, x: Tensor, beta: Tensor, y: Tensor) -> Tensor:
-        return torch.addcmul(narrow(alpha, x.dtype) * x, narrow(beta, y.dtype), y)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        (grad,) = grads
-        alpha, x, beta, y = ctx.saved_tensors
-        need = ctx.needs_input_grad
-        return (
-            dot(grad, x).to(alpha.dtype) if need[0] else None,
-            scale(alpha, grad) if need[1] else None,
-            dot(grad, y).to(beta.dtype) if need[2] else None,
-            scale(beta, grad) if need[3] else None,
-        )
+def _scale_forward(alpha: Tensor, x: Tensor) -> Tensor:
+    return narrow(alpha, x.dtype) * x
 
 
-class _AddScaled(Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(y: Tensor, alpha: Tensor, x: Tensor) -> Tensor:
-        return torch.addcmul(y, narrow(alpha, x.dtype), x)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.save_for_backward(*inputs[1:])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        alpha, x = ctx.saved_tensors
-        (grad,) = grads
-        _, need_alpha, need_x = ctx.needs_input_grad
-        return grad, dot(grad, x).to(alpha.dtype) if need_alpha else None, scale(alpha, grad) if need_x else None
+def _scale_pullback(need: Any, alpha: Tensor, x: Tensor, grad: Tensor) -> Any:
+    return dot(grad, x).to(alpha.dtype) if need[0] else None, scale(alpha, grad) if need[1] else None
 
 
-class _WithSquare(Function):
-    """A vector and its squared length from one node, so that the two gradients meet in one pass."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
-        return x.view_as(x), _reduce(_square_wide, x)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        (x,) = ctx.saved_tensors
-        return _AddScaled.apply(grads[0], 2 * grads[1], x)
+def _combine_forward(alpha: Tensor, x: Tensor, beta: Tensor, y: Tensor) -> Tensor:
+    return torch.addcmul(narrow(alpha, x.dtype) * x, narrow(beta, y.dtype), y)
 
 
-class _Triple(Function):
-    """Squared lengths of ``x``, ``y`` and ``x - y`` in one node: four passes backward instead of six."""
+def _combine_pullback(need: Any, alpha: Tensor, x: Tensor, beta: Tensor, y: Tensor, grad: Tensor) -> Any:
+    return *_scale_pullback(need[:2], alpha, x, grad), *_scale_pullback(need[2:], beta, y, grad)
 
-    generate_vmap_rule = True
 
-    @staticmethod
-    def forward(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return _reduce(_square_wide, x), _reduce(_square_wide, y), _reduce(_square_gap_wide, x, y)
+def _add_scaled_forward(y: Tensor, alpha: Tensor, x: Tensor) -> Tensor:
+    return torch.addcmul(y, narrow(alpha, x.dtype), x)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.save_for_backward(*inputs)
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        x, y = ctx.saved_tensors
-        grad_x, grad_y, grad_gap = (2 * g for g in grads)
-        gap = x - y
-        need_x, need_y = ctx.needs_input_grad
-        return (
-            combine(grad_gap, gap, grad_x, x) if need_x else None,
-            combine(-grad_gap, gap, grad_y, y) if need_y else None,
-        )
+def _with_square_forward(x: Tensor) -> tuple[Tensor, Tensor]:
+    return x.view_as(x), _reduce(_square_wide, x)
+
+
+def _triple_forward(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return _reduce(_square_wide, x), _reduce(_square_wide, y), _reduce(_square_gap_wide, x, y)
+
+
+def _triple_pullback(need: Any, x: Tensor, y: Tensor, *grads: Tensor) -> Any:
+    """Four passes over the vectors instead of the six of three separate squares."""
+    from_x, from_y, from_gap = (2 * g for g in grads)
+    gap = x - y
+    return (
+        combine(from_gap, gap, from_x, x) if need[0] else None,
+        combine(-from_gap, gap, from_y, y) if need[1] else None,
+    )
+
+
+_square = differentiable(
+    _square_forward,
+    lambda _need, x, grad: scale(2 * grad, x),
+    lambda x, dx: 2 * dot(x, dx),
+)
+_dot = differentiable(
+    _dot_forward,
+    _dot_pullback,
+    lambda x, y, dx, dy: dot(dx, y) + dot(x, dy),
+)
+_scale = differentiable(
+    _scale_forward,
+    _scale_pullback,
+    lambda alpha, x, d_alpha, dx: combine(d_alpha, x, alpha, dx),
+)
+_combine = differentiable(
+    _combine_forward,
+    _combine_pullback,
+    lambda a, x, b, y, da, dx, db, dy: combine(da, x, a, dx) + combine(db, y, b, dy),
+)
+_add_scaled = differentiable(
+    _add_scaled_forward,
+    lambda need, _y, alpha, x, grad: (grad, *_scale_pullback(need[1:], alpha, x, grad)),
+    lambda _y, alpha, x, dy, d_alpha, dx: dy + combine(d_alpha, x, alpha, dx),
+)
+_with_square = differentiable(
+    _with_square_forward,
+    lambda _need, x, grad, grad_square: _add_scaled(grad, 2 * grad_square, x),
+    lambda x, dx: (dx.view_as(dx), 2 * dot(x, dx)),
+)
+_triple = differentiable(
+    _triple_forward,
+    _triple_pullback,
+    lambda x, y, dx, dy: (2 * dot(x, dx), 2 * dot(y, dy), 2 * dot(x - y, dx - dy)),
+)
 
 
 def square(x: Vectors) -> Rows:
     """Squared length of each row, accumulated in float64."""
-    return _Square.apply(x)  # pyright: ignore[reportReturnType]
+    return _square(x)
 
 
 def with_square(x: Vectors) -> tuple[Vectors, Rows]:
-    """``x`` and its squared length; cheaper backward than ``square`` where both are used."""
-    return _WithSquare.apply(x)  # pyright: ignore[reportReturnType]
+    """``x`` and its squared length from one node, whose two gradients meet in one pass."""
+    return _with_square(x)
 
 
 def dot(x: Vectors, y: Vectors) -> Rows:
     """Inner product of rows, in the dtype of the vectors, returned wide."""
-    _, (x, y) = _expand((), (x, y))
-    return _Dot.apply(x, y)  # pyright: ignore[reportReturnType]
+    return _dot(*_expand((), (x, y))[1])
 
 
 def scale(alpha: Rows, x: Vectors) -> Vectors:
     """``alpha * x`` with one wide ``alpha`` a row, in the dtype of ``x``."""
     (alpha,), (x,) = _expand((alpha,), (x,))
-    return _Scale.apply(alpha, x)  # pyright: ignore[reportReturnType]
+    return _scale(alpha, x)
 
 
 def combine(alpha: Rows, x: Vectors, beta: Rows, y: Vectors) -> Vectors:
     """``alpha * x + beta * y`` with wide row weights, in the dtype of the vectors."""
     (alpha, beta), (x, y) = _expand((alpha, beta), (x, y))
-    return _Combine.apply(alpha, x, beta, y)  # pyright: ignore[reportReturnType]
+    return _combine(alpha, x, beta, y)
 
 
 def triple(x: Vectors, y: Vectors) -> tuple[Rows, Rows, Rows]:
     """``|x|², |y|², |x - y|²`` of each pair of rows."""
-    _, (x, y) = _expand((), (x, y))
-    return _Triple.apply(x, y)  # pyright: ignore[reportReturnType]
+    return _triple(*_expand((), (x, y))[1])

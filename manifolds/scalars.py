@@ -7,12 +7,10 @@ Two analytic functions carry the geometry: ``asinh_ratio(w) = asinh(√w)/√w``
 are smooth at ``w = 0``, which is where points coincide, vectors vanish and the curvature goes to zero.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
+from manifolds.differentiable import elementwise
 from manifolds.rows import Rows, Vectors, combine, dot, narrow, scale, square, triple, wide_dtype, with_square
 
 __all__ = [
@@ -152,44 +150,21 @@ def _slope(coefficients: list[float]) -> list[float]:
     return [n * k for n, k in enumerate(coefficients)][1:]
 
 
-class _AsinhRatio(Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(w: Tensor) -> Tensor:
-        r = torch.where(w > 0, w, 1.0).sqrt()
-        return torch.where(w > 0, torch.asinh(r) / r, 1.0 + 0 * w)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        (grad,) = grads
-        return grad * asinh_ratio_slope(ctx.saved_tensors[0])
+def _asinh_ratio(w: Tensor) -> Tensor:
+    r = torch.where(w > 0, w, 1.0).sqrt()
+    return torch.where(w > 0, torch.asinh(r) / r, 1.0 + 0 * w)
 
 
-class _TanhRatio(Function):
-    generate_vmap_rule = True
+def _tanh_ratio(w: Tensor) -> Tensor:
+    r = torch.where(w > 0, w, 1.0).sqrt()
+    return torch.where(w > 0, torch.tanh(r) / r, 1.0 + 0 * w)
 
-    @staticmethod
-    def forward(w: Tensor) -> Tensor:
-        r = torch.where(w > 0, w, 1.0).sqrt()
-        return torch.where(w > 0, torch.tanh(r) / r, 1.0 + 0 * w)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        (grad,) = grads
-        (w,) = ctx.saved_tensors
-        small = w < SERIES_BELOW
-        near, far = torch.where(small, w, 0.0), torch.where(small, 1.0, w)
-        slope = (sech_square(far) - tanh_ratio(far)) / (2 * far)
-        return grad * torch.where(small, polynomial(near, _slope(_TANH)), slope)
+def _tanh_ratio_slope(w: Tensor) -> Tensor:
+    small = w < SERIES_BELOW
+    near, far = torch.where(small, w, 0.0), torch.where(small, 1.0, w)
+    slope = (sech_square(far) - tanh_ratio(far)) / (2 * far)
+    return torch.where(small, polynomial(near, _slope(_TANH)), slope)
 
 
 def sech_square(w: Tensor) -> Tensor:
@@ -200,11 +175,6 @@ def sech_square(w: Tensor) -> Tensor:
     return torch.where(large, 4 * decay / (1 + decay).square(), 1 - near * tanh_ratio(near).square())
 
 
-def asinh_ratio(w: Tensor) -> Tensor:
-    """``asinh(√w)/√w`` for ``w >= 0``: 1 at 0, decreasing."""
-    return _AsinhRatio.apply(w)  # pyright: ignore[reportReturnType]
-
-
 def asinh_ratio_slope(w: Tensor) -> Tensor:
     """Derivative of ``asinh_ratio``."""
     small = w < SERIES_BELOW
@@ -213,9 +183,11 @@ def asinh_ratio_slope(w: Tensor) -> Tensor:
     return torch.where(small, polynomial(near, _slope(_ASINH)), slope)
 
 
-def tanh_ratio(w: Tensor) -> Tensor:
-    """``tanh(√w)/√w`` for ``w >= 0``: 1 at 0, decreasing."""
-    return _TanhRatio.apply(w)  # pyright: ignore[reportReturnType]
+asinh_ratio = elementwise(_asinh_ratio, asinh_ratio_slope)
+"""``asinh(√w)/√w`` for ``w >= 0``: 1 at 0, decreasing."""
+
+tanh_ratio = elementwise(_tanh_ratio, _tanh_ratio_slope)
+"""``tanh(√w)/√w`` for ``w >= 0``: 1 at 0, decreasing."""
 
 
 def sinh_ratio(w: Tensor) -> Tensor:

@@ -15,6 +15,9 @@ from manifolds import (
     PoincareBall,
     PoincareLinear,
     ToBall,
+    busemann,
+    cone_angle,
+    frechet_mean,
     gyromidpoint,
     poincare,
     polar,
@@ -149,6 +152,9 @@ COMPILED = {
     "polar": (polar.dist, 2),
     "polar pairs": (polar.pairwise_dist, 2),
     "gyromidpoint": (gyromidpoint, 1),
+    "frechet_mean": (frechet_mean, 1),
+    "cone_angle": (cone_angle, 2),
+    "busemann": (busemann, 2),
 }
 
 
@@ -191,6 +197,17 @@ def test_whole_graph_compilation_by_inductor(name):
     assert torch.allclose(compiled(*arguments), function(*arguments), rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.slow
+def test_inductor_keeps_the_digits_beside_the_boundary():
+    """A compiler that reorders sums would undo the error-free squares."""
+    way = torch.nn.functional.normalize(
+        torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0)).double(), dim=-1
+    )
+    x, y = (1 - 1e-9) * way
+    compiled = torch.compile(poincare.dist, fullgraph=True)
+    assert torch.allclose(compiled(x, y), poincare.dist(x, y), rtol=1e-13, atol=0)
+
+
 def test_vmap_and_jacrev_over_every_argument():
     x, y = start(PoincareBall()), start(PoincareBall()).flip(0)
     c = torch.tensor([0.3, 0.9], dtype=torch.float64)
@@ -199,6 +216,8 @@ def test_vmap_and_jacrev_over_every_argument():
     per_row = torch.func.vmap(torch.func.grad(poincare.dist))(x, y)
     p = x.clone().requires_grad_()
     assert torch.allclose(per_row, torch.autograd.grad(poincare.dist(p, y).sum(), p)[0])
+    sets = torch.stack([x, y])
+    assert torch.allclose(torch.func.vmap(frechet_mean)(sets), frechet_mean(sets), atol=1e-6)
     hessian = torch.func.jacrev(torch.func.jacrev(poincare.sqdist))(x[0].double(), y[0].double())
     assert torch.allclose(hessian, hessian.mT, atol=1e-10)
 
