@@ -2,6 +2,7 @@
 
 import copy
 import io
+from pathlib import Path
 
 import geoopt
 import pytest
@@ -245,6 +246,35 @@ def test_distributed_data_parallel(tmp_path):
         assert all(p.grad is not None for p in model.parameters())
     finally:
         torch.distributed.destroy_process_group()
+
+
+def _rank(rank, folder):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    model = _layers()
+    wrapped = torch.nn.parallel.DistributedDataParallel(model)
+    (wrapped(_features()[rank::2]).square().mean()).backward()
+    if rank == 0:
+        Path(folder, "grads").write_bytes(save({name: p.grad for name, p in model.named_parameters()}))
+    torch.distributed.destroy_process_group()
+
+
+def _layers():
+    torch.manual_seed(0)
+    ball = PoincareBall(0.5, learnable=True)
+    return torch.nn.Sequential(ToBall(ball, learn_scale=True), PoincareLinear(ball, 4, 3))
+
+
+def _features():
+    return torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_gradient_of_one(tmp_path):
+    torch.multiprocessing.spawn(_rank, (str(tmp_path),), nprocs=2)
+    model = _layers()
+    model(_features()).square().mean().backward()
+    for name, grad in load((tmp_path / "grads").read_bytes()).items():
+        assert torch.allclose(grad, model.get_parameter(name).grad, rtol=1e-5, atol=1e-8), name
 
 
 def test_broadcast_curvature_is_a_loop_over_curvatures():
