@@ -1,6 +1,6 @@
 """Accuracy and speed of the ball beside geoopt and, where it is installed, HypLL.
 
-python -m benchmarks.manifolds [--device cpu] [--rounds 15] [--only accuracy|speed] [--out FILE.json]
+python -m benchmarks.manifolds [--device cpu] [--rounds 15] [--only accuracy|speed] [--compiled] [--out FILE.json]
 """
 
 import argparse
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from benchmarks.manifolds import accuracy, speed
-from benchmarks.manifolds.peers import all_peers
+from benchmarks.manifolds.peers import all_peers, compiled
 
 
 def table(title: str, rows: list[dict[str, Any]], names: list[str], against: str | None = None) -> str:
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--only", choices=["accuracy", "speed"])
+    parser.add_argument("--compiled", action="store_true", help="time the operations through torch.compile too")
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
     device = torch.device(chosen.device)
@@ -55,8 +56,17 @@ def main() -> None:
     result: dict[str, Any] = {"torch": torch.__version__, "device": machine, "rounds": chosen.rounds}
     if chosen.only != "speed":
         result["accuracy"] = accuracy.measure(peers)
-        print(table("Worst relative error against 80 digits, float32, c = 1", result["accuracy"], names))
+        print(
+            table(
+                "Worst relative error against 80 digits, c = 1, float32 where nothing else is said",
+                result["accuracy"],
+                names,
+            )
+        )
     if chosen.only != "accuracy":
+        if chosen.compiled:
+            peers.append(compiled())
+            names.append(peers[-1].name)
         result["speed"] = speed.measure(peers, device, chosen.rounds)
         print(table(f"Time and memory ({machine}, torch {torch.__version__})", result["speed"], names, names[1]))
     if chosen.out:

@@ -50,6 +50,10 @@ def norms_and_near_pairs(peers: list[Peer]) -> list[dict[str, Any]]:
     rows.append(
         _row("dist", "1e-3 apart at norm 0.996", 2e-7, _judge(peers, "dist", (x, near), _truths(oracle.dist, x, near)))
     )
+    for gap, label in ((1e-5, "1-1e-5"), (1e-9, "1-1e-9")):
+        x, y = (_directions(s) * (1 - gap) for s in (0, 1))
+        errors = _judge(peers, "dist", (x, y), _truths(oracle.dist, x, y))
+        rows.append(_row("dist", f"float64, norm {label}", None, errors))
     return rows
 
 

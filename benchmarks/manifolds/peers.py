@@ -39,6 +39,13 @@ def ours() -> Peer:
     )
 
 
+def compiled() -> Peer:
+    """This package through ``torch.compile``, for the operations whose speed is measured."""
+    operations = ours().operations
+    names = ("dist", "expmap0", "mobius_add", "pairwise")
+    return Peer("compiled", {name: torch.compile(operations[name], fullgraph=True) for name in names})
+
+
 def geoopt_ball() -> Peer:
     """Geoopt's PoincareBall, which projects its results."""
     with warnings.catch_warnings():
