@@ -1,65 +1,44 @@
 """Frozen features of a data set: stored beforehand, or made by a tower from images in several views."""
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import final
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from hyperadapt.adapters.base import BuildContext
 from hyperadapt.backbone import Backbone, ImageFeatures
 from hyperadapt.data import AbstractImageSource, AbstractSource, FeatureSource
 from hyperadapt.errors import InputError
+from hyperadapt.feature_key import feature_key
+from hyperadapt.feature_store import FeatureStore, ShardWriter
 from hyperadapt.parts import PartFeatures
 from hyperadapt.text import ClassText, class_text
+from hyperadapt.views import View, ViewMaker, grouped, pixel_batches
 
 TOWER_BATCH = 64
-KEEP_BATCH = 16 * TOWER_BATCH
 STORED_BATCH = 4096
 PARTS_BUDGET_BYTES = 2**30
-DECODING_THREADS = 4
-CROP_AREA = (0.5, 1.0)
-CROP_ASPECT = (3 / 4, 4 / 3)
 Progress = Callable[[int, int], None]
+_Pieces = Generator[tuple[list[View], ImageFeatures], None, None]
 
 
 def _silent(_done: int, _total: int) -> None:
     """No progress report."""
 
 
-class View(NamedTuple):
-    """One look at an image: its pool row, which view (0 is the evaluation view), and the seed of a random one."""
-
-    row: int
-    number: int = 0
-    seed: int = 0
-
-
 def _chunks(views: Sequence[View], size: int) -> list[Sequence[View]]:
     return [views[start : start + size] for start in range(0, len(views), size)]
 
 
-def augmented(image: Image.Image, size: int, generator: np.random.Generator) -> Image.Image:
-    """A random resized crop and, half of the time, its mirror image.
-
-    Args:
-        image: any size, RGB.
-        size: side of the result, pixels.
-        generator: decides area (half to all), aspect ratio (3:4 to 4:3, uniform in its logarithm), place and mirroring.
-    """
-    area = image.width * image.height * generator.uniform(*CROP_AREA)
-    aspect = np.exp(generator.uniform(*np.log(CROP_ASPECT)))
-    width = min(float(np.sqrt(area * aspect)), image.width)
-    height = min(float(np.sqrt(area / aspect)), image.height)
-    left = generator.uniform(0, image.width - width)
-    top = generator.uniform(0, image.height - height)
-    crop = image.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + width, top + height))
-    return ImageOps.mirror(crop) if generator.random() < 0.5 else crop
+def _evaluation_views(rows: np.ndarray) -> list[View]:
+    return [View(row) for row in rows.tolist()]
 
 
 class AbstractFrozenFeatures(ABC):
@@ -103,6 +82,7 @@ class AbstractFrozenFeatures(ABC):
         """Evaluation features of pool rows in order, in batches."""
 
 
+@final
 class StoredFeatures(AbstractFrozenFeatures):
     """A feature set: one view, no part features, no text tower.
 
@@ -133,6 +113,7 @@ class StoredFeatures(AbstractFrozenFeatures):
             yield self.training_views(rows[start : start + STORED_BATCH], seed=0, with_parts=False)
 
 
+@final
 class TowerFeatures(AbstractFrozenFeatures):
     """Images through a frozen tower; every view of an image passes it once for all methods, as far as memory allows.
 
@@ -141,13 +122,21 @@ class TowerFeatures(AbstractFrozenFeatures):
         backbone: the tower.
         views: augmented views of a training image, beside its evaluation view.
         keep_parts: keep part features too, up to `PARTS_BUDGET_BYTES`; those beyond it are made again when wanted.
+        store: where features outlive the run; None keeps them in memory alone.
+        workers: processes that decode images; 0 decodes in threads; None decides by the size of the job.
 
     Attributes:
         images: the source, as images.
     """
 
     def __init__(
-        self, source: AbstractImageSource, backbone: Backbone, views: int = 3, keep_parts: bool = False
+        self,
+        source: AbstractImageSource,
+        backbone: Backbone,
+        views: int = 3,
+        keep_parts: bool = False,
+        store: FeatureStore | None = None,
+        workers: int | None = None,
     ) -> None:
         if views < 0:
             raise InputError(f"the number of augmented views must not be negative, got {views}")
@@ -158,72 +147,151 @@ class TowerFeatures(AbstractFrozenFeatures):
         self.logit_scale = backbone.logit_scale
         self.classes = class_text(backbone.text, source.class_names, source.templates)
         self.embed_dim = self.classes.weights.shape[1]
-        self.part_width = backbone.part_width
+        key = None if store is None else feature_key(backbone)
+        self._folder = None if store is None or key is None else store.folder(key)
+        self.part_width = self._part_width()
+        self._maker = ViewMaker(source, backbone.preprocess, backbone.image_size)
+        self._workers = workers
         self._pooled: dict[View, Tensor] = {}
         self._parts: dict[View, PartFeatures] = {}
         self._parts_budget = PARTS_BUDGET_BYTES if keep_parts and self.part_width is not None else 0
+        self._stamps: dict[int, str | None] = {}
 
-    def encode_missing(self, rows: np.ndarray, progress: Progress = _silent) -> None:
-        """Encode the evaluation view of rows that have not been encoded yet."""
-        self._keep([View(row) for row in rows.tolist()], wants_parts=False, progress=progress)
+    def _part_width(self) -> int | None:
+        """The tower must run to tell, so the store remembers it."""
+        if self._folder is None:
+            return self.backbone.part_width
+        return self._folder.recall("part_width", lambda: self.backbone.part_width)
+
+    def encode_missing(
+        self, rows: np.ndarray, progress: Progress = _silent, training: Iterable[tuple[np.ndarray, int]] = ()
+    ) -> None:
+        """Encode what has not been encoded yet; in one call, an image is decoded once for all of its views.
+
+        Args:
+            rows: (N,) pool rows whose evaluation view is wanted.
+            progress: called with (views done, views in all).
+            training: pairs of rows and seed whose `training_views` will be asked for.
+        """
+        views = _evaluation_views(rows)
+        for training_rows, seed in training:
+            views += self._training(training_rows, seed)
+        for _ in self._stream(views, with_parts=False, progress=progress):
+            pass
 
     def training_views(
         self, rows: np.ndarray, seed: int, with_parts: bool, progress: Progress = _silent
     ) -> ImageFeatures:
         """The evaluation view, then `views` random resized crops (half to all of the area) with flips."""
-        views = [View(row) for row in rows.tolist()]
-        views += [View(row, number, seed) for number in range(1, self.views + 1) for row in rows.tolist()]
-        return ImageFeatures.cat(list(self._features(views, with_parts, progress)))
+        return ImageFeatures.cat(list(self._stream(self._training(rows, seed), with_parts, progress)))
 
     def batches(self, rows: np.ndarray, with_parts: bool) -> Iterator[ImageFeatures]:
         """Evaluation features, batch by batch, so that part features beyond the budget never pile up."""
-        return self._features([View(row) for row in rows.tolist()], with_parts)
+        return self._stream(_evaluation_views(rows), with_parts)
 
-    def _features(
-        self, views: Sequence[View], with_parts: bool, progress: Progress = _silent
-    ) -> Iterator[ImageFeatures]:
-        """Kept features where there are any, the tower's output where parts are wanted that were not kept."""
-        wants_parts = with_parts and self.part_width is not None
-        self._keep(views, wants_parts, progress)
-        for stretch in _chunks(views, KEEP_BATCH):
-            if wants_parts and not all(view in self._parts for view in stretch):
-                yield from self._encode(stretch, with_parts=True)
-                continue
-            for chunk in _chunks(stretch, TOWER_BATCH):
-                parts = PartFeatures.stack([self._parts[view] for view in chunk]) if wants_parts else None
-                yield ImageFeatures(torch.stack([self._pooled[view] for view in chunk]), parts)
+    def _training(self, rows: np.ndarray, seed: int) -> list[View]:
+        random = [View(row, number, seed) for number in range(1, self.views + 1) for row in rows.tolist()]
+        return _evaluation_views(rows) + random
 
-    def _keep(self, views: Sequence[View], wants_parts: bool, progress: Progress = _silent) -> None:
-        """Encode what is not kept yet; with parts while their budget lasts, and no further where parts are wanted."""
-        missing = [view for view in dict.fromkeys(views) if view not in self._pooled]
+    def _stream(self, views: Sequence[View], with_parts: bool, progress: Progress = _silent) -> Iterator[ImageFeatures]:
+        """Features of views in order, batch by batch.
+
+        Pooled features stay in memory; parts do while their budget lasts, and else until their last use here.
+        """
+        parts = with_parts and self.part_width is not None
+        uses, passing = Counter(views), dict[View, PartFeatures]()
+        absent = [view for view in uses if not self._is_ready(view, parts, passing)]
         done = 0
-        for chunk in _chunks(missing, KEEP_BATCH):
-            with_parts = self._parts_budget > 0
-            if wants_parts and not with_parts:
-                return
-            pieces = zip(_chunks(chunk, TOWER_BATCH), self._encode(chunk, with_parts), strict=True)
-            for piece, features in pieces:
-                self._pooled.update(zip(piece, features.pooled, strict=True))
-                if features.parts is not None:
-                    self._parts.update({view: features.parts[i] for i, view in enumerate(piece)})
-                    self._parts_budget -= features.parts.nbytes
-                done += len(piece)
-                progress(done, len(missing))
+        with closing(self._obtained(absent, parts)) as obtained:
+            for batch in _chunks(views, TOWER_BATCH):
+                while not all(self._is_ready(view, parts, passing) for view in batch):
+                    new, features = next(obtained)
+                    self._take(new, features, passing if parts else None)
+                    done += len(new)
+                    progress(done, len(absent))
+                yield self._gathered(batch, parts, passing)
+                uses.subtract(batch)
+                for view in batch:
+                    if not uses[view]:
+                        passing.pop(view, None)
 
-    def _pixels(self, view: View) -> Float[Tensor, "3 h w"]:
-        image = self.images.image(view.row)
-        if view.number:
-            image = augmented(
-                image, self.backbone.image_size, np.random.default_rng([view.seed, view.number, view.row])
-            )
-        return self.backbone.preprocess(image)
+    def _is_ready(self, view: View, parts: bool, passing: Mapping[View, PartFeatures]) -> bool:
+        return view in self._pooled and (not parts or view in self._parts or view in passing)
 
-    def _encode(self, views: Sequence[View], with_parts: bool) -> Iterator[ImageFeatures]:
-        """One batch after another, decoded in threads one batch ahead of the tower."""
-        with ThreadPoolExecutor(DECODING_THREADS) as threads:
-            chunks = _chunks(views, TOWER_BATCH)
-            pending = [threads.submit(self._pixels, view) for view in chunks[0]] if chunks else []
-            for i in range(len(chunks)):
-                ready = torch.stack([future.result() for future in pending])
-                pending = [threads.submit(self._pixels, view) for view in chunks[i + 1]] if i + 1 < len(chunks) else []
-                yield self.backbone.encode_images(ready, with_parts)
+    def _take(self, views: Sequence[View], features: ImageFeatures, passing: dict[View, PartFeatures] | None) -> None:
+        """Keep new features: parts within the budget, and beyond it where they are wanted now."""
+        self._pooled.update(zip(views, features.pooled, strict=True))
+        if features.parts is not None:
+            parts = {view: features.parts[i] for i, view in enumerate(views)}
+            if self._parts_budget > 0:
+                self._parts.update(parts)
+                self._parts_budget -= features.parts.nbytes
+            elif passing is not None:
+                passing.update(parts)
+
+    def _gathered(self, batch: Sequence[View], parts: bool, passing: Mapping[View, PartFeatures]) -> ImageFeatures:
+        pooled = torch.stack([self._pooled[view] for view in batch])
+        if not parts:
+            return ImageFeatures(pooled)
+        found = [self._parts[view] if view in self._parts else passing[view] for view in batch]
+        return ImageFeatures(pooled, PartFeatures.stack(found))
+
+    def _obtained(self, views: Sequence[View], parts: bool) -> _Pieces:
+        """Features that are not in memory, in the order of the views or sooner: from the store, or from the tower."""
+        names = {view: name for view in views if self._folder and (name := self._name(view)) is not None}
+        held = self._folder.find(names.values(), parts) if self._folder else set()
+        stored = {view: name for view, name in names.items() if name in held}
+        delivered: set[View] = set()
+        with closing(self._made([view for view in views if view not in stored], names, parts)) as made:
+            for stretch in _chunks(views, TOWER_BATCH):
+                yield from self._read({view: stored[view] for view in stretch if view in stored}, parts)
+                while any(view not in stored and view not in delivered for view in stretch):
+                    piece = next(made)
+                    delivered.update(piece[0])
+                    yield piece
+
+    def _read(self, names: Mapping[View, str], parts: bool) -> _Pieces:
+        """Stored features; the tower's where they have gone since they were found."""
+        if not names or self._folder is None:
+            return
+        found = self._folder.read(set(names.values()), parts)
+        there = {view: found[name] for view, name in names.items() if name in found}
+        if there:
+            kept = [features.parts for features in there.values() if features.parts is not None]
+            pooled = torch.stack([features.pooled for features in there.values()])
+            features = ImageFeatures(pooled, PartFeatures.stack(kept) if parts else None)
+            yield list(there), features.to(self.backbone.device)
+        yield from self._made([view for view in names if view not in there], names, parts)
+
+    def _made(self, views: Sequence[View], names: Mapping[View, str], parts: bool) -> _Pieces:
+        """The tower's features, image by image; those of named views go to the store on their way."""
+        batches = grouped(views, TOWER_BATCH)
+        pinned = self.backbone.device.type == "cuda"
+        writer = ShardWriter(self._folder) if self._folder else None
+        with closing(pixel_batches(self._maker, batches, self._workers, pinned)) as pixels:
+            try:
+                for batch in batches:
+                    piece = [view for image in batch for view in image]
+                    features = self._encoded(next(pixels), parts or self._parts_budget > 0)
+                    if writer:
+                        writer.put([names.get(view) for view in piece], features)
+                    yield piece, features
+            finally:
+                if writer:
+                    writer.flush()
+
+    @torch.inference_mode(False)
+    def _encoded(self, pixels: Float[Tensor, "n 3 h w"], with_parts: bool) -> ImageFeatures:
+        """Outside any autocast or inference mode of the caller's, for the features are kept for later callers."""
+        with torch.autocast(self.backbone.device.type, enabled=False):
+            return self.backbone.encode_images(pixels, with_parts)
+
+    def _name(self, view: View) -> str | None:
+        """What a view is called in the store; random views are seeded by their row too. None: not to be stored."""
+        if view.row not in self._stamps:
+            self._stamps[view.row] = self.images.stamp(view.row)
+        stamp = self._stamps[view.row]
+        if stamp is None:
+            return None
+        text = f"{stamp}\0{view.number}\0{view.seed if view.number else 0}\0{view.row if view.number else 0}"
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]

@@ -25,6 +25,15 @@ def shared_data():
     return SHARED
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory):
+    """Nothing is stored outside the test run's own folder, and nothing of an earlier run is found."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HYPERADAPT_CACHE", str(folder))
+        yield folder
+
+
 def to_pixels(image):
     array = np.asarray(image.convert("RGB").resize((32, 32)), dtype=np.float32) / 255
     return torch.from_numpy(array).permute(2, 0, 1) - 0.5

@@ -8,6 +8,20 @@ from pathlib import Path
 from typing import Any
 
 
+def file_stamp(root: Path, path: str) -> str | None:
+    """One file's path below the root, its size in bytes and the time of its last change; None when it is gone.
+
+    Args:
+        root: folder that the path is relative to.
+        path: of the file.
+    """
+    try:
+        status = os.stat(root / path)  # noqa: PTH116 - a third of Path.stat's time
+    except OSError:
+        return None
+    return f"{path}\0{status.st_size}\0{status.st_mtime_ns}"
+
+
 def files_fingerprint(root: Path, ids: Sequence[str], facts: Any) -> str:
     """Hex sha256 over the facts and over the path and size in bytes of each file.
 

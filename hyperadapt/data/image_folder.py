@@ -9,7 +9,7 @@ from PIL import Image
 
 from hyperadapt.data.catalog import template_for
 from hyperadapt.data.decode import open_image
-from hyperadapt.data.fingerprint import files_fingerprint
+from hyperadapt.data.fingerprint import file_stamp, files_fingerprint
 from hyperadapt.data.notices import check_class_count, counted, listed, shared_name_notice
 from hyperadapt.data.pool import pool_draw, pool_notices
 from hyperadapt.data.source import AbstractImageSource, Draw, Part
@@ -98,6 +98,10 @@ class ImageFolderSource(AbstractImageSource):
             InputError: The file cannot be decoded.
         """
         return open_image(self._root / self.ids[row])
+
+    def stamp(self, row: int) -> str | None:
+        """Path, size and time of the last change of a row's file."""
+        return file_stamp(self._root, self.ids[row])
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -93,3 +93,10 @@ class AbstractImageSource(AbstractSource):
     @abstractmethod
     def image(self, row: int) -> Image.Image:
         """The RGB image of a pool row; raises InputError naming the file when it cannot be decoded."""
+
+    def stamp(self, row: int) -> str | None:
+        """What identifies the pixels of a row from run to run, for stored features; equal stamps, equal images.
+
+        None, as here, says that nothing does, as for images handed over in memory: their features are never stored.
+        """
+        return None

@@ -13,7 +13,7 @@ from PIL import Image
 from hyperadapt.data.catalog import CatalogRow, find_row, template_for
 from hyperadapt.data.decode import open_image
 from hyperadapt.data.draws import check_request, coop_draw
-from hyperadapt.data.fingerprint import files_fingerprint
+from hyperadapt.data.fingerprint import file_stamp, files_fingerprint
 from hyperadapt.data.notices import check_class_count, counted, few_shots_notice, listed, shared_name_notice
 from hyperadapt.data.source import AbstractImageSource, Draw, Part
 from hyperadapt.errors import InputError
@@ -120,6 +120,10 @@ class SplitFileSource(AbstractImageSource):
             InputError: The file cannot be decoded.
         """
         return open_image(self.image_dir / self.ids[row])
+
+    def stamp(self, row: int) -> str | None:
+        """Path, size and time of the last change of a row's file."""
+        return file_stamp(self.image_dir, self.ids[row])
 
     def _labels_of(self, part: int) -> np.ndarray:
         start = sum(self._sizes[:part])

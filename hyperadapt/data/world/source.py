@@ -66,6 +66,10 @@ class WorldSource(AbstractImageSource):
         """
         return Image.fromarray(self.pixels(row))
 
+    def stamp(self, row: int) -> str:
+        """The data set's fingerprint and the row: the picture is a function of both."""
+        return f"{self.fingerprint}/{row}"
+
     def pixels(self, row: int) -> np.ndarray:
         """The picture of a pool row as uint8 (64, 64, 3).
 
