@@ -1,4 +1,4 @@
-"""The command line: `hyperadapt demo`, `hyperadapt bench base-to-novel`, `hyperadapt methods`."""
+"""The command line: `hyperadapt demo`, `bench base-to-novel`, `fit` and `methods`."""
 
 import argparse
 import os
@@ -31,7 +31,25 @@ def parser() -> argparse.ArgumentParser:
     b2n = protocols.add_parser(
         "base-to-novel", help="train on shots of half of the classes, score both halves (CoOp's rules)"
     )
-    source = b2n.add_mutually_exclusive_group(required=True)
+    _add_source_options(b2n)
+    b2n.add_argument("--skip-corrupt", action="store_true", help="leave out images that cannot be decoded, naming them")
+    _add_run_options(b2n, out=None)
+
+    fit = commands.add_parser("fit", help="train one method on shots of all classes and keep the adapter")
+    _add_source_options(fit)
+    fit.add_argument("--method", default="lathadapter", metavar="METHOD", help="name or recipe file")
+    fit.add_argument("--shots", type=int, default=16, help="training images a class (default 16)")
+    fit.add_argument("--seed", type=int, default=1, help="of the draw, the batches, the weights (default 1)")
+    fit.add_argument("--precision", choices=("float32", "bf16"), help="instead of the method's own")
+    _add_device_and_out(fit, out=None)
+
+    commands.add_parser("methods", help="list the methods")
+    return top
+
+
+def _add_source_options(command: argparse.ArgumentParser) -> None:
+    """Options that name data, backbone and what is made of them."""
+    source = command.add_mutually_exclusive_group(required=True)
     source.add_argument("--features", metavar="DIR", type=Path, help="a feature set: features.npz and meta.json")
     source.add_argument(
         "--data", metavar="DIR", type=Path, help="images: one folder a class, or CoOp's layout with split_zhou_*.json"
@@ -41,26 +59,21 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="an embedded data set: birds, fish, flowers, vehicles, patterns, or birds-sketch etc.",
     )
-    b2n.add_argument(
+    command.add_argument(
         "--backbone",
         default="tiny",
         metavar="NAME",
         help="tiny, NAME:TAG or NAME:/path of open_clip, hf-hub:..., local-dir:... (default tiny)",
     )
-    b2n.add_argument(
+    command.add_argument(
         "--template",
         action="append",
         metavar="TEXT",
         help="prompt template with {} for the class name; may be repeated (images only)",
     )
-    b2n.add_argument(
+    command.add_argument(
         "--views", type=int, default=3, help="augmented views of each training image, beside the plain one (default 3)"
     )
-    b2n.add_argument("--skip-corrupt", action="store_true", help="leave out images that cannot be decoded, naming them")
-    _add_run_options(b2n, out=None)
-
-    commands.add_parser("methods", help="list the methods")
-    return top
 
 
 def _add_run_options(command: argparse.ArgumentParser, out: Path | None) -> None:
@@ -76,6 +89,11 @@ def _add_run_options(command: argparse.ArgumentParser, out: Path | None) -> None
     command.add_argument(
         "--seeds", type=int, nargs="+", default=[1, 2, 3], metavar="SEED", help="one run each (default 1 2 3)"
     )
+    _add_device_and_out(command, out)
+
+
+def _add_device_and_out(command: argparse.ArgumentParser, out: Path | None) -> None:
+    """Where it runs and where its files go."""
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default auto)")
     command.add_argument(
         "--out",
@@ -105,16 +123,22 @@ def main(argv: list[str] | None = None) -> int:
 
         if arguments.command == "methods":
             return commands.list_methods()
-        return commands.demo(arguments) if arguments.command == "demo" else commands.bench(arguments)
+        return {"demo": commands.demo, "bench": commands.bench, "fit": commands.fit}[arguments.command](arguments)
     except InputError as error:
-        print(f"hyperadapt: error: {error}", file=sys.stderr)
+        _complain(f"error: {error}")
         return 2
     except FloatingPointError as error:
-        print(f"hyperadapt: error: {error}", file=sys.stderr)
+        _complain(f"error: {error}")
         return 1
     except KeyboardInterrupt:
-        print("hyperadapt: interrupted; finished runs are kept and will not be repeated", file=sys.stderr)
+        _complain("interrupted; finished runs are kept, others go on from their last checkpoint")
         return 130
+
+
+def _complain(message: str) -> None:
+    """One line on standard error; where several processes run one fit, the first one speaks."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"hyperadapt: {message}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Runs of a protocol over methods and seeds, each recorded in its own file."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -9,17 +10,21 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from hyperadapt import __version__
 from hyperadapt.backbone import load_backbone, resolve_device
 from hyperadapt.config import to_dict
 from hyperadapt.data import AbstractImageSource, AbstractSource, FeatureSource, Part, check_images
 from hyperadapt.errors import InputError
 from hyperadapt.evaluation import Counts, count_correct
 from hyperadapt.features import AbstractFrozenFeatures, StoredFeatures, TowerFeatures
+from hyperadapt.fit import facts_of
 from hyperadapt.methods import Method, load_method
 from hyperadapt.model import build_model
 from hyperadapt.protocols.base_to_novel import Outcome, Task, base_to_novel_task, rows_used, run_base_to_novel
 from hyperadapt.results import identity, peak_memory_mib, read_json, versions, write_json
+from hyperadapt.training import RunFolder
+
+RUNNING = ".running"
+"""Folder, beside the results, of runs that are not finished."""
 
 
 class Reporter(Protocol):
@@ -122,7 +127,7 @@ def _cleaned(task: Task, bad: set[int]) -> Task:
 def bench_base_to_novel(
     features: AbstractFrozenFeatures, methods: Sequence[Method], settings: Settings, reporter: Reporter
 ) -> list[dict[str, Any]]:
-    """Every method on every seed; finished runs found in `settings.out` are read, not repeated.
+    """Every method on every seed; finished runs found in `settings.out` are read, not repeated, others go on.
 
     Args:
         features: of the data set.
@@ -135,13 +140,7 @@ def bench_base_to_novel(
     """
     fixed = {
         "protocol": "base-to-novel",
-        "hyperadapt": __version__,
-        "dataset": features.source.name,
-        "data_fingerprint": features.source.fingerprint,
-        "templates": list(features.images.templates) if isinstance(features, TowerFeatures) else None,
-        "backbone": features.backbone_name,
-        "backbone_fingerprint": features.backbone.fingerprint if isinstance(features, TowerFeatures) else None,
-        "views": features.views + 1 if isinstance(features, TowerFeatures) else 1,
+        **facts_of(features),
         "shots": settings.shots,
         "skip_corrupt": settings.skip_corrupt,
     }
@@ -150,21 +149,28 @@ def bench_base_to_novel(
     for method in methods:
         for seed in settings.seeds:
             decided = {**fixed, "seed": seed, "method": method.to_dict()}
-            path = (
-                settings.out
-                / f"{features.source.name}--{method.name}--{settings.shots}shot--seed{seed}--{identity(decided)}.json"
-            )
+            name = f"{features.source.name}--{method.name}--{settings.shots}shot--seed{seed}--{identity(decided)}"
+            path = settings.out / f"{name}.json"
             if path.is_file():
                 kept += 1
                 records.append(read_json(path))
                 continue
+            run = RunFolder(settings.out / RUNNING / name, decided)
             with reporter.task(f"{method.name}, seed {seed}") as progress:
-                outcome = run_base_to_novel(method, features, prepared.tasks[seed], seed, progress)
+                outcome = run_base_to_novel(method, features, prepared.tasks[seed], seed, progress, run)
             records.append(_record(decided, method, outcome, prepared, features))
             write_json(path, records[-1])
+            _remove(run.folder)
     if kept:
         reporter.say(f"{kept} of {len(records)} runs were found finished in {settings.out} and were not repeated")
     return records
+
+
+def _remove(folder: Path) -> None:
+    """Forget how far a run was whose result is written."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.parent.is_dir() and not any(folder.parent.iterdir()):
+        folder.parent.rmdir()
 
 
 def _record(

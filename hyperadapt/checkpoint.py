@@ -1,7 +1,7 @@
 """Trained models on disk: safetensors for weights, JSON for everything else; no pickle."""
 
 import hashlib
-import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ import torch
 from safetensors import SafetensorError
 
 from hyperadapt.errors import InputError
+from hyperadapt.methods import Method
 from hyperadapt.model import FewShotModel
-from hyperadapt.results import read_json, write_json
+from hyperadapt.results import read_json, write_bytes, write_json
 
 WEIGHTS, CONFIG = "adapter.safetensors", "adapter.json"
 
@@ -30,22 +31,30 @@ class Checkpoint:
     weights: dict[str, Any]
 
 
-def save_checkpoint(folder: Path, model: FewShotModel, config: dict[str, Any]) -> None:
+def tensor_bytes(tensors: Mapping[str, torch.Tensor]) -> bytes:
+    """The content of a safetensors file."""
+    plain = {name: value.detach().as_subclass(torch.Tensor).cpu() for name, value in tensors.items()}
+    return safetensors.torch.save({name: value.contiguous().clone() for name, value in plain.items()})
+
+
+def save_checkpoint(
+    folder: Path, model: FewShotModel, method: Method, class_names: Sequence[str], made_on: Mapping[str, Any]
+) -> None:
     """Write what a method trained, without the towers, and how to rebuild it.
 
     Both files are written to a temporary name first; the JSON comes last and holds the hash of the weights, so that a
     folder is either whole or refused.
+
+    Args:
+        folder: made when it is not there.
+        model: trained.
+        method: how the model is built.
+        class_names: the training classes.
+        made_on: keys templates, backbone and backbone_fingerprint; what the features were made with.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    payload = safetensors.torch.save(
-        {
-            name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-            for name, value in model.state_dict().items()
-        }
-    )
-    temporary = folder / f".{WEIGHTS}.{os.getpid()}.part"
-    temporary.write_bytes(payload)
-    temporary.replace(folder / WEIGHTS)
+    config = {"format": 1, "method": method.to_dict(), "class_names": list(class_names), **made_on}
+    payload = tensor_bytes(model.state_dict())
+    write_bytes(folder / WEIGHTS, payload)
     write_json(folder / CONFIG, {**config, "weights_sha256": hashlib.sha256(payload).hexdigest()})
 
 

@@ -132,7 +132,8 @@ class FewShotClassifier:
         model = build_model(self.method, self._context(features.classes), self.seed)
         if self.method.training is not None:
             views = features.training_views(np.arange(len(indices)), self.seed, model.pools_parts)
-            data = TrainingSet(views, torch.from_numpy(indices).to(self.backbone.device), features.classes)
+            names = [str(image) if isinstance(image, str | Path) else f"image {i}" for i, image in enumerate(images)]
+            data = TrainingSet(views, torch.from_numpy(indices).to(self.backbone.device), features.classes, names)
             train(model, data, self.method.training, self.seed)
         self._model, self._classes = model, features.classes
         return self
@@ -175,15 +176,8 @@ class FewShotClassifier:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the adapter (not the towers) to a folder: adapter.safetensors and adapter.json."""
         model, classes = self._fitted()
-        config = {
-            "format": 1,
-            "method": self.method.to_dict(),
-            "class_names": list(classes.names),
-            "templates": list(self.templates),
-            "backbone": self.backbone.name,
-            "backbone_fingerprint": self.backbone.fingerprint,
-        }
-        save_checkpoint(Path(folder), model, config)
+        made_on = {"backbone": self.backbone.name, "backbone_fingerprint": self.backbone.fingerprint}
+        save_checkpoint(Path(folder), model, self.method, classes.names, {**made_on, "templates": list(self.templates)})
 
     @classmethod
     def from_pretrained(
@@ -203,6 +197,11 @@ class FewShotClassifier:
         saved = load_checkpoint(Path(folder))
         config = saved.config
         method = method_from_dict(config["method"], str(folder))
+        if config["backbone_fingerprint"] is None:
+            raise InputError(
+                f"the adapter in {folder} was trained on stored features of {config['backbone']}, without its towers; "
+                "train it on images to use it on images"
+            )
         classifier = cls(backbone, tokenizer, preprocess, method=method, templates=config["templates"], device=device)
         if classifier.backbone.fingerprint != config["backbone_fingerprint"]:
             raise InputError(

@@ -4,7 +4,7 @@ import argparse
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from rich import box
@@ -12,11 +12,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from hyperadapt.backbone import resolve_device
 from hyperadapt.bench import Settings, bench_base_to_novel, frozen_features
 from hyperadapt.data import AbstractImageSource, AbstractSource, load_source
 from hyperadapt.errors import InputError
+from hyperadapt.fit import FitSettings, fit_source
 from hyperadapt.methods import load_method, named_methods
 from hyperadapt.report.table import HEADER, base_to_novel_rows, cells, percent
+from hyperadapt.training import process_group
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,41 @@ def demo(arguments: argparse.Namespace) -> int:
 
 def bench(arguments: argparse.Namespace) -> int:
     """Base-to-novel on the source that was named."""
+    return _run(_source(arguments), arguments, arguments.backbone, arguments.views, arguments.skip_corrupt)
+
+
+def _source(arguments: argparse.Namespace) -> AbstractSource:
+    """The data set that was named, with the templates that were given."""
     source = load_source(features=arguments.features, data=arguments.data, world=arguments.world)
     if arguments.template:
         if not isinstance(source, AbstractImageSource):
             raise InputError("--template needs images: a feature set holds its texts already")
         source.templates = tuple(arguments.template)
-    return _run(source, arguments, arguments.backbone, arguments.views, arguments.skip_corrupt)
+    return source
+
+
+def fit(arguments: argparse.Namespace) -> int:
+    """One method on the shots of all classes; under torchrun, in several processes."""
+    logging.disable(logging.ERROR)  # libraries log what is then raised; the user gets one line
+    source, method = _source(arguments), load_method(arguments.method)
+    if arguments.precision is not None and method.training is not None:
+        method = replace(method, training=replace(method.training, precision=arguments.precision))
+    settings = FitSettings(arguments.shots, arguments.seed, arguments.out)
+    with process_group(resolve_device(arguments.device)) as (world, device):
+        reporter = TerminalReporter(Console(stderr=True, quiet=world.rank > 0))
+        for sentence in source.notices(settings.shots):
+            reporter.say(sentence)
+        features = frozen_features(source, arguments.backbone, str(device), arguments.views, method.pools_parts)
+        with reporter.task(f"{method.name}, seed {settings.seed}") as progress:
+            record, found = fit_source(features, method, settings, progress, world)
+    say = partial(Console(quiet=world.rank > 0).print, highlight=False, soft_wrap=True, markup=False)
+    if found:
+        say(f"this fit was found finished in {settings.out} and was not repeated")
+    counts, seconds = record["counts"]["train"], record["seconds"]["train"]
+    score = f"{counts['correct']} of {counts['total']} training images right"
+    say(f"{method.name} on {source.name}, {settings.shots} shots, seed {settings.seed}: {score}, {seconds:.1f} s")
+    say(f"adapter, history and result in {settings.out}")
+    return 0
 
 
 def _run(source: AbstractSource, arguments: argparse.Namespace, backbone: str, views: int, skip_corrupt: bool) -> int:

@@ -7,7 +7,7 @@ import os
 import platform
 import resource
 import sys
-import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -43,19 +43,22 @@ def identity(data: dict[str, Any]) -> str:
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
     """Write a JSON file atomically: readers see the old file or the new one, never a part."""
+    write_bytes(path, (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def write_bytes(path: Path, payload: bytes) -> None:
+    """Write a file atomically; what a killed writer leaves behind ends in `.part`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=".", suffix=".part", delete=False, encoding="utf-8"
-    ) as file:
-        try:
-            json.dump(data, file, indent=1, ensure_ascii=False)
-            file.write("\n")
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.part"
+    try:
+        with temporary.open("xb") as file:
+            file.write(payload)
             file.flush()
             os.fsync(file.fileno())
-        except BaseException:
-            Path(file.name).unlink()
-            raise
-    Path(file.name).replace(path)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -10,15 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from hyperadapt.data import Draw, Part, base_and_novel
 from hyperadapt.errors import InputError
 from hyperadapt.evaluation import Counts, count_correct
 from hyperadapt.features import AbstractFrozenFeatures
+from hyperadapt.fit import fit_shots
 from hyperadapt.methods import Method
-from hyperadapt.model import FewShotModel, build_model
-from hyperadapt.training import TrainingSet, train
+from hyperadapt.training import RunFolder
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Outcome:
         base, novel: counts of each half.
         history: mean loss terms over ten stretches of training; empty when nothing was trained.
         parameters: number of trained values.
-        train_seconds, test_seconds: wall time.
+        train_seconds, test_seconds: wall time; training that was stopped counts up to the checkpoint it went on from.
     """
 
     base: Counts
@@ -75,30 +74,13 @@ def base_to_novel_task(draw: Draw, class_count: int) -> Task:
     return task
 
 
-def fit_base(
-    method: Method,
-    features: AbstractFrozenFeatures,
-    shots: Part,
-    base: tuple[int, ...],
-    seed: int,
-    progress: Callable[[int, int], None],
-) -> tuple[FewShotModel, list[dict[str, float]]]:
-    """Train a method on the shots of the base classes; no other row and no other class is at hand here."""
-    classes = features.classes.select(base)
-    model = build_model(method, features.context(classes), seed)
-    if method.training is None:
-        return model, []
-    views = features.training_views(shots.rows, seed, model.pools_parts, progress)
-    labels = torch.from_numpy(shots.labels).to(views.pooled.device)
-    return model, train(model, TrainingSet(views, labels, classes), method.training, seed, progress)
-
-
 def run_base_to_novel(
     method: Method,
     features: AbstractFrozenFeatures,
     task: Task,
     seed: int,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
+    run: RunFolder | None = None,
 ) -> Outcome:
     """Train on base shots, then score both halves with the same weights.
 
@@ -108,15 +90,17 @@ def run_base_to_novel(
         task: the cut draw.
         seed: of initial values, batches and augmentations.
         progress: called with (training steps done, steps in all).
+        run: where training can be stopped and go on.
     """
     start = time.perf_counter()
-    model, history = fit_base(method, features, task.shots, task.base, seed, progress)
+    model, history = fit_shots(method, features, task.shots, task.base, seed, progress, run=run)
     trained = time.perf_counter()
     base = count_correct(model, features, task.base_test, features.classes.select(task.base))
     novel = count_correct(model, features, task.novel_test, features.classes.select(task.novel))
     done = time.perf_counter()
     size = sum(parameter.numel() for parameter in model.trainable)
-    return Outcome(base, novel, history, size, trained - start, done - trained)
+    before = run.seconds if run is not None else 0.0
+    return Outcome(base, novel, history, size, before + trained - start, done - trained)
 
 
 def rows_used(task: Task) -> np.ndarray:

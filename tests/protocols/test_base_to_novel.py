@@ -7,8 +7,9 @@ import torch
 from hyperadapt.data import Draw, FeatureSource, Part
 from hyperadapt.errors import InputError
 from hyperadapt.features import StoredFeatures
+from hyperadapt.fit import fit_shots
 from hyperadapt.methods import load_method, named_methods
-from hyperadapt.protocols.base_to_novel import base_to_novel_task, fit_base, rows_used, run_base_to_novel
+from hyperadapt.protocols.base_to_novel import base_to_novel_task, rows_used, run_base_to_novel
 from tests.scenes import CLASS_NAMES, write_features
 
 TRAINED = [name for name, method in named_methods().items() if method.training is not None]
@@ -63,7 +64,7 @@ def test_a_half_without_test_images_is_refused():
 def test_poisoned_novel_and_test_data_change_no_weight(name, source, features, tmp_path):
     """Training on a copy whose every other row and label is garbage must end with the same weights."""
     task = task_of(source)
-    model, _ = fit_base(short(name), features, task.shots, task.base, 1, lambda *_: None)
+    model, _ = fit_shots(short(name), features, task.shots, task.base, 1)
     labels, images = source.draw(4, 1), source.features(np.arange(len(CLASS_NAMES) * 16))
     rng = np.random.default_rng(5)
     poisoned = rng.normal(size=images.shape)
@@ -76,7 +77,7 @@ def test_poisoned_novel_and_test_data_change_no_weight(name, source, features, t
     folder = write_features(tmp_path / "poisoned", images=poisoned.astype(np.float32), texts=texts.astype(np.float32))
     other = StoredFeatures(FeatureSource(folder), torch.device("cpu"))
     other._stored._labels[:] = wrong
-    again, _ = fit_base(short(name), other, task.shots, task.base, 1, lambda *_: None)
+    again, _ = fit_shots(short(name), other, task.shots, task.base, 1)
     state, twin = model.state_dict(), again.state_dict()
     for key in state:
         torch.testing.assert_close(twin[key], state[key], atol=1e-6, rtol=1e-5)

@@ -1,0 +1,168 @@
+"""Train one method on a source's shots and keep the adapter: what `hyperadapt fit` does."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hyperadapt import __version__
+from hyperadapt.checkpoint import save_checkpoint
+from hyperadapt.config import to_dict
+from hyperadapt.data import AbstractImageSource, Part
+from hyperadapt.errors import InputError
+from hyperadapt.evaluation import count_correct
+from hyperadapt.features import AbstractFrozenFeatures, TowerFeatures
+from hyperadapt.methods import Method
+from hyperadapt.model import FewShotModel, build_model
+from hyperadapt.results import peak_memory_mib, read_json, versions, write_json
+from hyperadapt.training import ALONE, RunFolder, TrainingSet, World, train
+
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What a fit needs beyond method and features.
+
+    Attributes:
+        shots: training images a class.
+        seed: of the draw, initial values, batches and augmentations.
+        out: folder of adapter.safetensors, adapter.json, history.jsonl and result.json.
+    """
+
+    shots: int
+    seed: int
+    out: Path
+
+
+def facts_of(features: AbstractFrozenFeatures) -> dict[str, Any]:
+    """What identifies data, towers and program in a result file."""
+    tower = features if isinstance(features, TowerFeatures) else None
+    return {
+        "hyperadapt": __version__,
+        "dataset": features.source.name,
+        "data_fingerprint": features.source.fingerprint,
+        "templates": None if tower is None else list(tower.images.templates),
+        "backbone": features.backbone_name,
+        "backbone_fingerprint": None if tower is None else tower.backbone.fingerprint,
+        "views": 1 if tower is None else tower.views + 1,
+    }
+
+
+def fit_shots(
+    method: Method,
+    features: AbstractFrozenFeatures,
+    shots: Part,
+    labels: Sequence[int],
+    seed: int,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    *,
+    run: RunFolder | None = None,
+    world: World = ALONE,
+) -> tuple[FewShotModel, list[dict[str, float]]]:
+    """Train a method on the shots of some classes; no other row and no other class is at hand here.
+
+    Args:
+        method: what to train.
+        features: of the data set that the shots are rows of.
+        shots: training rows; their labels are positions in `labels`.
+        labels: the training classes among those of the data set.
+        seed: of initial values, batches and augmentations.
+        progress: called with (steps done, steps in all).
+        run: where training can be stopped and go on.
+        world: the processes that train together.
+
+    Returns:
+        The model in evaluation mode, and the mean loss terms over ten stretches of training.
+    """
+    classes = features.classes.select(labels)
+    model = build_model(method, features.context(classes), seed)
+    if method.training is None:
+        return model, []
+    source = features.source
+    views = features.training_views(shots.rows, seed, model.pools_parts, progress)
+    targets = torch.from_numpy(shots.labels).to(views.pooled.device)
+    ids = source.ids if isinstance(source, AbstractImageSource) else None
+    names = [ids[row] if ids else f"row {row}" for row in shots.rows.tolist()]
+    data = TrainingSet(views, targets, classes, names)
+    return model, train(model, data, method.training, seed, progress, run=run, world=world)
+
+
+def fit_source(
+    features: AbstractFrozenFeatures,
+    method: Method,
+    settings: FitSettings,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    world: World = ALONE,
+) -> tuple[dict[str, Any], bool]:
+    """Train on the shots of all classes and write adapter, history and result; a finished fit is not repeated.
+
+    Args:
+        features: of the data set.
+        method: what to train.
+        settings: shots, seed, folder.
+        progress: called with (steps done, steps in all).
+        world: the processes that train together; the first one writes.
+
+    Returns:
+        The content of result.json, and whether it was there already.
+
+    Raises:
+        InputError: when the method trains nothing, or the folder holds another fit.
+    """
+    if method.training is None:
+        raise InputError(f"{method.name} trains nothing; score it with hyperadapt bench, or fit another method")
+    source = features.source
+    decided = {
+        "protocol": "fit",
+        **facts_of(features),
+        "shots": settings.shots,
+        "seed": settings.seed,
+        "method": method.to_dict(),
+    }
+    if world.ask_first(lambda: _finished(settings.out, decided)) is not None:
+        return read_json(settings.out / RESULT), True
+    run = RunFolder(settings.out, decided)
+    shots = source.draw(settings.shots, settings.seed).train
+    labels = range(len(source.class_names))
+    model, history = fit_shots(method, features, shots, labels, settings.seed, progress, run=run, world=world)
+    counts = count_correct(model, features, shots, features.classes)
+    record = {
+        **decided,
+        "class_names": list(source.class_names),
+        "training_images": len(shots),
+        "counts": {"train": to_dict(counts)},
+        "selection": "fixed settings; all classes train; no validation or test image is read",
+        "trained_parameters": sum(parameter.numel() for parameter in model.trainable),
+        "history": history,
+        "seconds": {"train": round(run.elapsed, 3)},
+        "peak_memory_mib": round(peak_memory_mib(), 1),
+        "device": str(features.classes.weights.device),
+        "threads": torch.get_num_threads(),
+        "processes": world.size,
+        "versions": versions(),
+    }
+    if world.rank == 0:
+        made_on = {key: decided[key] for key in ("templates", "backbone", "backbone_fingerprint")}
+        save_checkpoint(settings.out, model, method, source.class_names, made_on)
+        write_json(settings.out / RESULT, record)
+        run.discard()
+    return record, False
+
+
+def _finished(out: Path, decided: dict[str, Any]) -> bytes | None:
+    """Something when this fit is in the folder, None when nothing is.
+
+    Raises:
+        InputError: when another fit is there.
+    """
+    if not (out / RESULT).is_file():
+        return None
+    found = read_json(out / RESULT)
+    different = [key for key, value in json.loads(json.dumps(decided)).items() if found.get(key) != value]
+    if different:
+        raise InputError(f"{out} holds another fit, with another {different[0]}; use another folder")
+    return b"finished"

@@ -1,0 +1,21 @@
+"""The loop that trains every method on frozen features: batch in, dictionary of losses out."""
+
+from hyperadapt.training.data import TrainingSet
+from hyperadapt.training.distributed import ALONE, World, process_group
+from hyperadapt.training.history import DivergedError
+from hyperadapt.training.loop import train
+from hyperadapt.training.optimizers import rate_factor
+from hyperadapt.training.run_state import RunFolder
+from hyperadapt.training.step import loss_terms
+
+__all__ = [
+    "ALONE",
+    "DivergedError",
+    "RunFolder",
+    "TrainingSet",
+    "World",
+    "loss_terms",
+    "process_group",
+    "rate_factor",
+    "train",
+]

@@ -1,0 +1,44 @@
+"""What a run trains on: frozen features of the shots and the text of their classes, and nothing else."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Int
+from torch import Tensor
+
+from hyperadapt.backbone import ImageFeatures
+from hyperadapt.text import ClassText
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Frozen features of the training shots in V views.
+
+    Attributes:
+        images: (V * N) features, view-major: row v * N + i is view v of image i.
+        labels: (N,) indices into the classes.
+        classes: the training classes.
+        names: what to call each image in messages, such as its file; positions where left out.
+    """
+
+    images: ImageFeatures
+    labels: Int[Tensor, " n"]
+    classes: ClassText
+    names: Sequence[str] = ()
+
+    @property
+    def views(self) -> int:
+        """Views of each image."""
+        return len(self.images) // len(self.labels)
+
+    def called(self, images: Sequence[int]) -> list[str]:
+        """The names of some images."""
+        return [self.names[i] if self.names else f"image {i}" for i in images]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex sha256 over what tells two training sets apart: class names, labels, image names and views."""
+        facts = [list(self.classes.names), self.labels.tolist(), list(self.names), self.views]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

@@ -1,0 +1,106 @@
+"""The optimisers of a run: plain parameters and parameters on a manifold, one rate over time."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hyperadapt.model import FewShotModel
+from hyperadapt.training_config import TrainingConfig
+
+
+def rate_factor(step: int, steps: int, warmup: int) -> float:
+    """Linear warm-up to 1 over `warmup` steps, then half a cosine towards 0 at `steps`.
+
+    Example:
+        >>> [round(rate_factor(s, 10, 2), 3) for s in (0, 1, 2, 6)]
+        [0.5, 1.0, 1.0, 0.5]
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(steps - warmup, 1))
+
+
+def _groups(parameters: list[nn.Parameter], config: TrainingConfig) -> list[dict[str, Any]]:
+    """Parameters by weight decay."""
+    if config.decay == "all":
+        return [{"params": parameters}]
+    matrices = [p for p in parameters if p.ndim > 1]
+    others = [p for p in parameters if p.ndim <= 1]
+    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def _flat(parameters: list[nn.Parameter], config: TrainingConfig) -> torch.optim.Optimizer:
+    rate, decay, groups = config.learning_rate, config.weight_decay, _groups(parameters, config)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=rate, momentum=config.momentum, weight_decay=decay)
+    kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+    return kind(groups, lr=rate, weight_decay=decay)
+
+
+def _riemannian(parameters: list[nn.Parameter], config: TrainingConfig) -> torch.optim.Optimizer:
+    from manifolds.optim import riemannian_adam, riemannian_sgd  # geoopt is loaded where a point needs it
+
+    if config.optimizer == "sgd":
+        return riemannian_sgd(parameters, lr=config.learning_rate, momentum=config.momentum)
+    return riemannian_adam(parameters, lr=config.learning_rate)
+
+
+class Optimizers:
+    """Every trained parameter in the optimiser that fits it: those with a `manifold` move along its geodesics.
+
+    Args:
+        model: what is trained.
+        config: optimiser, peak rate, weight decay.
+        steps: length of the run.
+        warmup: steps of linear warm-up.
+    """
+
+    def __init__(self, model: FewShotModel, config: TrainingConfig, steps: int, warmup: int) -> None:
+        curved = [p for p in model.trainable if hasattr(p, "manifold")]
+        plain = [p for p in model.trainable if not hasattr(p, "manifold")]
+        self.parts = [_flat(plain, config)] if plain else []
+        self.parts += [_riemannian(curved, config)] if curved else []
+        self.peak, self.steps, self.warmup = config.learning_rate, steps, warmup
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step."""
+        return self.peak * rate_factor(step, self.steps, self.warmup)
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
+
+    def step(self, step: int) -> None:
+        """Move every parameter at the rate of this step."""
+        rate = self.rate(step)
+        for part in self.parts:
+            for group in part.param_groups:
+                group["lr"] = rate
+            part.step()
+
+    def state(self) -> dict[str, Tensor]:
+        """Momenta and counters, one tensor an entry, named `part.parameter.entry`."""
+        return {
+            f"{i}.{index}.{key}": torch.as_tensor(value)
+            for i, part in enumerate(self.parts)
+            for index, entries in part.state_dict()["state"].items()
+            for key, value in entries.items()
+            if value is not None
+        }
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on with momenta and counters from `state`."""
+        for i, part in enumerate(self.parts):
+            entries: dict[int, dict[str, Any]] = {}
+            for name, value in state.items():
+                number, index, key = name.split(".")
+                if int(number) == i:
+                    entries.setdefault(int(index), {})[key] = value
+            part.load_state_dict({"state": entries, "param_groups": part.state_dict()["param_groups"]})
+            if not type(part).__module__.startswith("torch."):
+                for held in part.state.values():  # geoopt counts in plain numbers, which torch turns into float32
+                    held.update({"step": int(held["step"])} if "step" in held else {})

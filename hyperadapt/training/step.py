@@ -1,0 +1,167 @@
+"""One step: the losses of a batch and their gradients, in pieces, in half precision, compiled or over processes."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from hyperadapt.adapters.base import TrainingBatch
+from hyperadapt.backbone import ImageFeatures
+from hyperadapt.errors import InputError
+from hyperadapt.model import FewShotModel
+from hyperadapt.text import ClassText
+from hyperadapt.training.data import TrainingSet
+from hyperadapt.training.distributed import ALONE, World, in_parallel
+from hyperadapt.training.sampling import Batch
+from hyperadapt.training_config import TrainingConfig
+from manifolds.regularizers import AbstractDraws, GeneratorDraws, RecordedDraws, RecordingDraws
+
+
+def loss_terms(
+    model: FewShotModel,
+    classes: ClassText,
+    images: ImageFeatures,
+    labels: Int[Tensor, " b"],
+    draws: AbstractDraws,
+    world: World = ALONE,
+) -> dict[str, Tensor]:
+    """All loss terms of one batch, by name; a function of its arguments alone, so that it can be batched over runs.
+
+    Args:
+        model: adapter and head; with `torch.func.functional_call` its parameters are arguments too.
+        classes: frozen text of the training classes.
+        images: frozen features of this process' share of the batch.
+        labels: (B,) of the whole batch.
+        draws: every random number of the step.
+        world: the processes that share the batch; the mean of their terms is the term of the whole batch.
+    """
+    own = world.share(len(labels))
+    adapted_classes = model.adapter.adapt_classes(classes)
+    encoded = model.head.encode_classes(adapted_classes, draws)
+    adapted = model.adapter.adapt_images(images, adapted_classes)
+    terms = dict(model.head.losses(adapted, encoded, labels[own]))
+    weight = (own.stop - own.start) * world.size / len(labels)
+    if weight != 1:
+        terms = {name: weight * term for name, term in terms.items()}
+    pooled = ImageFeatures(world.gathered(adapted.pooled, len(labels)))
+    terms.update(model.adapter.losses(TrainingBatch(pooled, adapted_classes, labels, draws)))
+    return terms
+
+
+class StepLosses(nn.Module):
+    """A model with its data: rows in, loss terms out.
+
+    Args:
+        model: adapter and head, with all trained parameters.
+        data: the training shots.
+        world: the processes that share each batch.
+        precision: "bf16" computes under autocast; terms are float32 either way.
+    """
+
+    def __init__(
+        self, model: FewShotModel, data: TrainingSet, world: World = ALONE, precision: str = "float32"
+    ) -> None:
+        super().__init__()
+        self.model, self.world, self.bf16 = model, world, precision == "bf16"
+        self.data = data
+
+    def forward(self, rows: Int[Tensor, " b"], images: Int[Tensor, " b"], draws: AbstractDraws) -> dict[str, Tensor]:
+        """Terms of the whole batch; with several processes each computes its share of the rows."""
+        data = self.data
+        own = rows[self.world.share(len(rows))]
+        with self._precision(rows.device):
+            terms = loss_terms(self.model, data.classes, data.images[own], data.labels[images], draws, self.world)
+        return {name: term.float() for name, term in terms.items()} if self.bf16 else terms
+
+    def _precision(self, device: torch.device) -> AbstractContextManager[object]:
+        return torch.autocast(device.type, torch.bfloat16) if self.bf16 else nullcontext()
+
+
+class CompiledLosses(nn.Module):
+    """The same terms through `torch.compile`, with the same random numbers, drawn before each call.
+
+    The first call for a batch size runs as it is and records which numbers a step asks for.
+
+    Args:
+        losses: what to compile.
+    """
+
+    def __init__(self, losses: StepLosses) -> None:
+        super().__init__()
+        self.losses = losses
+        self._shapes: dict[int, list[tuple[int, ...]]] = {}
+        self._run = torch.compile(self._with_numbers, dynamic=False)
+
+    def _with_numbers(self, rows: Tensor, images: Tensor, numbers: list[Tensor]) -> dict[str, Tensor]:
+        return self.losses(rows, images, RecordedDraws(numbers))
+
+    def forward(self, rows: Int[Tensor, " b"], images: Int[Tensor, " b"], draws: AbstractDraws) -> dict[str, Tensor]:
+        """Terms of the batch."""
+        if len(rows) not in self._shapes:
+            recording = RecordingDraws(draws)
+            terms = self.losses(rows, images, recording)
+            self._shapes[len(rows)] = [tuple(numbers.shape) for numbers in recording.numbers]
+            return terms
+        return self._run(rows, images, [draws.rand(*shape) for shape in self._shapes[len(rows)]])
+
+
+class Stepper:
+    """Losses and gradients of a batch, whatever the configuration says about pieces, precision and processes.
+
+    Args:
+        model: what is trained.
+        data: the training shots.
+        config: pieces, precision, compilation.
+        world: the processes.
+
+    Raises:
+        InputError: for a combination that cannot run.
+    """
+
+    def __init__(self, model: FewShotModel, data: TrainingSet, config: TrainingConfig, world: World = ALONE) -> None:
+        if config.compile and (world.size > 1 or data.classes.takes_contexts):
+            raise InputError(
+                "training.compile works in one process on stored features, got "
+                + (f"{world.size} processes" if world.size > 1 else "a text tower")
+                + "; leave it out"
+            )
+        self.world, self.pieces = world, config.accumulate
+        losses = StepLosses(model, data, world, config.precision)
+        self._losses: nn.Module = CompiledLosses(losses) if config.compile else losses
+
+    def backward(self, batch: Batch, draws: AbstractDraws) -> dict[str, Tensor]:
+        """Add the batch's gradients to the parameters and return its terms, without a graph, of this process."""
+        pieces = batch.pieces(self.pieces)
+        if self.world.size > 1 and not isinstance(self._losses, DistributedDataParallel):
+            self._join(pieces[0])
+        total: dict[str, Tensor] = {}
+        for piece in pieces:
+            with self._silent(piece is not pieces[-1]):
+                terms = self._losses(piece.rows, piece.images, draws)
+                if len(pieces) > 1:
+                    terms = {name: term * (len(piece) / len(batch)) for name, term in terms.items()}
+                torch.stack(list(terms.values())).sum().backward()
+            for name, term in terms.items():
+                total[name] = total[name] + term.detach() if name in total else term.detach()
+        return total
+
+    def _join(self, piece: Batch) -> None:
+        """Average gradients over processes from now on; a trial step shows whether a term reaches every parameter."""
+        losses = self._losses
+        kept = {name: buffer.clone() for name, buffer in losses.named_buffers()}
+        terms = losses(piece.rows, piece.images, GeneratorDraws(torch.Generator(piece.rows.device)))
+        torch.stack(list(terms.values())).sum().backward()
+        idle = any(p.requires_grad and p.grad is None for p in losses.parameters())
+        for parameter in losses.parameters():
+            parameter.grad = None
+        for name, buffer in losses.named_buffers():
+            buffer.copy_(kept[name])
+        self._losses = in_parallel(losses, idle)
+
+    def _silent(self, more_to_come: bool) -> AbstractContextManager[None]:
+        """Gradients are averaged over processes once a step, with its last piece."""
+        if more_to_come and isinstance(self._losses, DistributedDataParallel):
+            return self._losses.no_sync()
+        return nullcontext()
