@@ -31,8 +31,20 @@ from collections.abc import Sequence
 from hypothesis import HealthCheck, Phase, given, settings
 
 from manifolds.base import AbstractManifold
-from manifolds.testing import algebra_laws, machine_laws, metric_laws
-from manifolds.testing.laws import LAWS, Law
+from manifolds.testing import (
+    accuracy_laws,
+    algebra_laws,
+    derivative_laws,
+    geodesic_laws,
+    limit_laws,
+    machine_laws,
+    mean_laws,
+    metric_laws,
+    model_laws,
+    optimizer_laws,
+    plane_laws,
+)
+from manifolds.testing.laws import GROUPS, LAWS, Law
 from manifolds.testing.samples import (
     PAIRS,
     Sample,
@@ -42,10 +54,12 @@ from manifolds.testing.samples import (
     points,
     radii,
     samples,
+    small_samples,
     tangents,
 )
 
 __all__ = [
+    "GROUPS",
     "LAWS",
     "PAIRS",
     "Law",
@@ -59,10 +73,23 @@ __all__ = [
     "points",
     "radii",
     "samples",
+    "small_samples",
     "tangents",
 ]
 
-FAMILIES = (algebra_laws, metric_laws, machine_laws)
+FAMILIES = (
+    algebra_laws,
+    metric_laws,
+    geodesic_laws,
+    model_laws,
+    limit_laws,
+    derivative_laws,
+    mean_laws,
+    plane_laws,
+    optimizer_laws,
+    machine_laws,
+    accuracy_laws,
+)
 
 
 def laws_of(manifold: AbstractManifold, groups: Sequence[str] | None = None) -> list[Law]:
@@ -71,11 +98,11 @@ def laws_of(manifold: AbstractManifold, groups: Sequence[str] | None = None) -> 
     Raises:
         ValueError: a group is not known.
     """
-    known = sorted({law.group for law in LAWS})
     for group in groups or ():
-        if group not in known:
-            raise ValueError(f"laws_of asked for group {group!r}; known groups: {', '.join(known)}")
-    return [law for law in LAWS if law.applies(manifold) and (groups is None or law.group in groups)]
+        if group not in GROUPS:
+            raise ValueError(f"laws_of asked for group {group!r}; known groups: {', '.join(GROUPS)}")
+    chosen = [law for law in LAWS if law.applies(manifold) and (groups is None or law.group in groups)]
+    return sorted(chosen, key=lambda law: GROUPS.index(law.group))
 
 
 def check_law(manifold: AbstractManifold, law: Law, examples: int = 15) -> None:
@@ -84,21 +111,21 @@ def check_law(manifold: AbstractManifold, law: Law, examples: int = 15) -> None:
     Args:
         manifold: what to check.
         law: one of ``laws_of(manifold)``.
-        examples: how many samples to try.
+        examples: how many samples to try; a costly law takes fewer.
 
     Raises:
         AssertionError: a counterexample was found; the message shows it.
     """
 
     @settings(
-        max_examples=examples,
+        max_examples=min(examples, law.examples or examples),
         deadline=None,
         derandomize=True,
         database=None,
         suppress_health_check=(HealthCheck.too_slow, HealthCheck.data_too_large),
         phases=(Phase.explicit, Phase.generate, Phase.shrink),
     )
-    @given(samples(manifold, law.reach))
+    @given((small_samples if law.small else samples)(manifold, law.reach))
     def run(sample: Sample) -> None:
         law.check(sample)
 
@@ -111,7 +138,7 @@ def check_manifold(manifold: AbstractManifold, groups: Sequence[str] | None = No
     Args:
         manifold: an instance of ``AbstractManifold``; operations it does not have are not asked for.
         groups: names of the groups to run; all where left out.
-        examples: samples a law.
+        examples: samples a law, fewer for costly ones.
 
     Raises:
         AssertionError: a law does not hold; the message names it and shows the sample.

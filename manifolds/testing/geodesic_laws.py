@@ -2,6 +2,7 @@
 """Laws of geodesics, parallel transport and gradients, for any manifold of the package's interface."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,6 +31,13 @@ def geodesic_reversed(s: Sample) -> None:
     far = s.manifold.dist(s.x, s.y)
     there, back = s.manifold.geodesic(t, s.x, s.y), s.manifold.geodesic(1.0 - t, s.y, s.x)
     assert_points(s, there, back, s.x, s.y, slack=s.swing(s.x, far) + s.swing(s.y, far))
+
+
+@law("geodesics", reach=0.4)
+def the_middle_is_as_far_from_both_ends(s: Sample) -> None:
+    middle = s.manifold.geodesic(0.5, s.x, s.y)
+    ends = [s.manifold.dist(middle, p) for p in (s.x, s.y)]
+    assert_values(*ends, s.relative(s.x, s.y), 2 * s.spread(s.x, s.y, middle) + s.swing(s.x, s.manifold.dist(s.x, s.y)))
 
 
 @law("geodesics", reach=0.4)
@@ -100,6 +108,70 @@ def transport_at_the_origin_is_transport(s: Sample) -> None:
     assert_tangents(s, s.x, m.transp0(s.x, at_origin), s.u)
 
 
+def _frame(s: Sample, base: Tensor, v: Tensor) -> Tensor:
+    """Coordinates of a tangent vector in an orthogonal frame that is carried from the origin."""
+    return s.manifold.features0(s.manifold.transp0back(base, v)).detach()
+
+
+def _angle(u: Tensor, v: Tensor) -> Tensor:
+    """Angle in radians by which a vector of the plane turns from ``u`` to ``v``, counterclockwise."""
+    return torch.atan2(u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0], (u * v).sum(-1))
+
+
+@law("transport", small=True, examples=5, reach=0.15)
+def transport_around_a_triangle_turns_by_c_times_its_area(s: Sample) -> None:
+    """In the plane; the area is the defect of the angles (Gauss and Bonnet), the turn against the way around."""
+    m, flat = s.manifold, s.features(s.x).shape[-1] == 2
+    corners = [p if flat else s.at(s.features(p)[..., :2]) for p in (s.x, s.y, s.z)]
+    start, around = corners[0], m.logmap(corners[0], corners[1])
+    inside = torch.zeros_like(s.x[..., 0])
+    carried = around
+    for i in range(3):
+        here, following, last = corners[i], corners[(i + 1) % 3], corners[i - 1]
+        inside = inside + _angle(*(_frame(s, here, m.logmap(here, p)) for p in (following, last)))
+        carried = m.transp(here, following, carried)
+    defect = torch.sign(inside) * torch.pi - inside
+    turn = _angle(_frame(s, start, around), _frame(s, start, carried))
+    gap = torch.remainder(turn + defect + torch.pi, 2 * torch.pi) - torch.pi
+    assert_zero(gap, 4 * s.relative(*corners) * s.stretch(*corners))
+
+
+@law("conformal factor and gradient", needs=("lambda_x",))
+def conformal_factor_is_at_least_two_and_two_at_the_origin(s: Sample) -> None:
+    m: Any = s.manifold
+    assert bool((m.lambda_x(s.x) >= 2).all())
+    assert bool((m.lambda_x(m.origin(*s.x.shape, dtype=s.x.dtype)) == 2).all())
+
+
+@law("conformal factor and gradient", needs=("lambda_x",))
+def conformal_factor_is_the_ratio_of_lengths(s: Sample) -> None:
+    m: Any = s.manifold
+    wanted = m.lambda_x(s.x).double() * s.u.double().norm(dim=-1)
+    assert_values(m.norm(s.x, s.u), wanted, s.relative(s.x), s.tiny)
+    back = m.egrad2rgrad(s.x, s.u).double() * m.lambda_x(s.x, keepdim=True).double().square()
+    lost = s.tiny * m.lambda_x(s.x).double().square()
+    assert_zero((back - s.u.double()).norm(dim=-1), s.relative(s.x) * s.u.double().norm(dim=-1) + lost)
+
+
+@law("conformal factor and gradient", reach=0.4, needs=("lambda_x", "mobius_add"))
+def conformal_factor_of_a_sum(s: Sample) -> None:
+    """``1 - c|x ⊕ y|² = ab/(ab + c|x + y|²)``; the sum's rounding changes it by ``√c`` times the way it moves."""
+    m: Any = s.manifold
+    a, b = (2.0 / m.lambda_x(p).double() for p in (s.x, s.y))
+    rest = a * b / (a * b + (s.root_c * (s.x.double() + s.y.double())).square().sum(-1))
+    total = m.mobius_add(s.x, s.y)
+    tolerance = s.relative(s.x, s.y, total) + s.root_c * s.spread(total)
+    assert_values(m.lambda_x(total), 2.0 / rest, tolerance)
+
+
+@law("conformal factor and gradient", reach=0.6)
+def riemannian_gradient_pairs_with_vectors_as_the_euclidean_one(s: Sample) -> None:
+    m, grad = s.manifold, s.noise(*s.x.shape)
+    rise = m.egrad2rgrad(s.x, grad)
+    got, size = m.inner(s.x, rise, s.u), m.norm(s.x, rise).double() * m.norm(s.x, s.u).double()
+    assert_values(got, (grad.double() * s.u.double()).sum(-1), 0.0, s.vectors(s.x) * size + s.tiny)
+
+
 @law("conformal factor and gradient")
 def gradient_of_the_distance_has_length_one(s: Sample) -> None:
     x = s.x.clone().requires_grad_()
@@ -117,3 +189,11 @@ def gradient_of_half_the_squared_distance_is_minus_the_logarithm(s: Sample) -> N
     x = s.x.clone().requires_grad_()
     (grad,) = torch.autograd.grad((s.manifold.sqdist(x, s.y) / 2).sum(), x)
     assert_tangents(s, s.x, s.manifold.egrad2rgrad(s.x, grad), -s.manifold.logmap(s.x, s.y))
+
+
+@law("conformal factor and gradient", reach=0.6)
+def gradient_of_half_the_squared_distance_is_as_long_as_the_distance(s: Sample) -> None:
+    x = s.x.clone().requires_grad_()
+    (grad,) = torch.autograd.grad((s.manifold.sqdist(x, s.y) / 2).sum(), x)
+    length = s.manifold.norm(s.x, s.manifold.egrad2rgrad(s.x, grad))
+    assert_values(length, s.manifold.dist(s.x, s.y), s.vectors(s.x, s.y), s.chart(s.x, s.y) + s.tiny)

@@ -6,6 +6,7 @@ from a seed. Everything is finite and, with ``derandomize``, the same on every r
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from hypothesis import strategies as st
@@ -189,14 +190,27 @@ class Sample:
         """
         return self.relative(*points) if self.conformal else BUDGET * self.unit * self.stretch(*points)
 
-    def spread(self, *points: Tensor) -> Tensor:
-        """Distance by which a point-valued result may be off that went through ``points``.
+    @cached_property
+    def anchor(self) -> float:
+        """Length of the origin's own coordinates as a tangent vector: zero unless they are roundings away from it.
 
-        Rounding moves a ball's point by ``λ|x| = sinh(√c ρ)/√c`` roundings; on the hyperboloid a rounding across the
-        radius moves the point by ``|x_s|`` roundings, which is the same number.
+        It is zero in the ball, and on the hyperboloid, where they point out of the tangent space.
+        """
+        origin = self.manifold.origin(self.x.shape[-1], dtype=torch.float64)
+        return float(self.manifold.norm(origin, self.manifold.proju(origin, origin)).detach())
+
+    def rounding(self, *points: Tensor) -> Tensor:
+        """Distance by which one relative rounding of the coordinates moves a point, per unit of rounding.
+
+        ``λ|x| = sinh(√c ρ)/√c`` in the ball; on the hyperboloid a rounding across the radius counts in full, which is
+        ``|x_s|``, the same number. In the half-space ``|p|/(√c p_n)``, which is less than ``2 cosh(√c ρ)/√c``.
         """
         radius = self._radius(*points)
-        return BUDGET * (self.unit * torch.maximum(self.arc(radius), radius) + torch.finfo(self.x.dtype).tiny)
+        return torch.maximum(self.arc(radius), radius) + 2.0 * self.anchor * self.stretch(*points)
+
+    def spread(self, *points: Tensor) -> Tensor:
+        """Distance by which a point-valued result may be off that went through ``points``."""
+        return BUDGET * (self.unit * self.rounding(*points) + torch.finfo(self.x.dtype).tiny)
 
     def chart(self, *points: Tensor) -> Tensor:
         """Distance by which a manifold that computes in a float64 chart of its own may move the points given to it.
@@ -205,8 +219,8 @@ class Sample:
         which a relative tolerance would hold to their last digit, are off by as much. Conformal coordinates are not
         changed before they are subtracted and get nothing.
         """
-        radius = self._radius(*points)
-        return torch.zeros_like(radius) if self.conformal else BUDGET * WIDE * self.arc(radius)
+        size = self.rounding(*points)
+        return torch.zeros_like(size) if self.conformal else BUDGET * WIDE * size
 
     def swing(self, x: Tensor, far: Tensor) -> Tensor:
         """Distance by which the end of a geodesic of length ``far`` from ``x`` moves when its velocity is rounded.
