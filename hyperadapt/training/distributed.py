@@ -1,5 +1,6 @@
 """Several processes on one run: the batch is split, its features are gathered, weights stay equal everywhere."""
 
+import inspect
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from hyperadapt.errors import InputError
 from hyperadapt.heads.image_norm import ImageNorm
+
+# 2026-11: torch 2.15 renamed the argument and warns of the old name
+_RENAMED = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+NO_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _RENAMED else "broadcast_buffers": False}
 
 
 class _Total(Function):
@@ -131,8 +136,8 @@ def in_parallel(losses: nn.Module, idle: bool) -> DistributedDataParallel:
     return DistributedDataParallel(
         losses,
         device_ids=[device.index] if device.type == "cuda" else None,
-        broadcast_buffers=False,
         find_unused_parameters=idle,
+        **NO_BUFFERS,
     )
 
 
