@@ -18,6 +18,7 @@ from hyperadapt.features import AbstractFrozenFeatures, TowerFeatures
 from hyperadapt.methods import Method
 from hyperadapt.model import FewShotModel, build_model
 from hyperadapt.results import peak_memory_mib, read_json, versions, write_json
+from hyperadapt.text import ClassText
 from hyperadapt.training import ALONE, RunFolder, TrainingSet, World, train
 
 RESULT = "result.json"
@@ -82,13 +83,34 @@ def fit_shots(
     model = build_model(method, features.context(classes), seed)
     if method.training is None:
         return model, []
+    data = training_set(features, shots, classes, seed, model.pools_parts, progress)
+    return model, train(model, data, method.training, seed, progress, run=run, world=world)
+
+
+def training_set(
+    features: AbstractFrozenFeatures,
+    shots: Part,
+    classes: ClassText,
+    seed: int,
+    with_parts: bool,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> TrainingSet:
+    """What a run trains on: the views of some shots, and the classes that their labels count.
+
+    Args:
+        features: of the data set that the shots are rows of.
+        shots: training rows.
+        classes: the training classes.
+        seed: of the augmentations.
+        with_parts: whether part features are wanted.
+        progress: called with (rows done, rows in all).
+    """
     source = features.source
-    views = features.training_views(shots.rows, seed, model.pools_parts, progress)
+    views = features.training_views(shots.rows, seed, with_parts, progress)
     targets = torch.from_numpy(shots.labels).to(views.pooled.device)
     ids = source.ids if isinstance(source, AbstractImageSource) else None
     names = [ids[row] if ids else f"row {row}" for row in shots.rows.tolist()]
-    data = TrainingSet(views, targets, classes, names)
-    return model, train(model, data, method.training, seed, progress, run=run, world=world)
+    return TrainingSet(views, targets, classes, names)
 
 
 def fit_source(

@@ -7,10 +7,12 @@ from hyperadapt.training.loop import train
 from hyperadapt.training.optimizers import rate_factor
 from hyperadapt.training.run_state import RunFolder
 from hyperadapt.training.step import loss_terms
+from hyperadapt.training.together import Run, train_together, why_apart
 
 __all__ = [
     "ALONE",
     "DivergedError",
+    "Run",
     "RunFolder",
     "TrainingSet",
     "World",
@@ -18,4 +20,6 @@ __all__ = [
     "process_group",
     "rate_factor",
     "train",
+    "train_together",
+    "why_apart",
 ]

@@ -1,0 +1,166 @@
+"""Several runs of one method as one computation: seeds and shot counts side by side, in stacked parameters.
+
+Steps on stored features are short, and most of their time goes into starting operations; a batch of runs starts each
+once. Every run keeps its own batches, random numbers, optimiser and schedule, so that it is the run it would have been
+alone, up to the rounding of batched products.
+"""
+
+import copy
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from hyperadapt.backbone import ImageFeatures
+from hyperadapt.errors import InputError
+from hyperadapt.model import FewShotModel
+from hyperadapt.training.data import TrainingSet
+from hyperadapt.training.loop import Training, threads_that_pay
+from hyperadapt.training.sampling import Batch
+from hyperadapt.training.step import loss_terms
+from hyperadapt.training_config import TrainingConfig
+from manifolds.regularizers import RecordedDraws, RecordingDraws
+
+
+@dataclass(frozen=True)
+class Run:
+    """One of the runs.
+
+    Attributes:
+        model: adapter and head, changed in place.
+        data: its training shots, without part features.
+        seed: of batches, views and every draw inside a loss.
+    """
+
+    model: FewShotModel
+    data: TrainingSet
+    seed: int
+
+
+def train_together(
+    runs: Sequence[Run],
+    config: TrainingConfig,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> list[list[dict[str, float]]]:
+    """Train every run in place; the result of each is that of `train`, up to rounding.
+
+    Runs whose steps have the same shapes (equal class lists, batch size and feature width) are batched; others follow
+    one another. A run that is shorter than the others leaves the batch when it is done.
+
+    Args:
+        runs: what to train.
+        config: of all of them; one process, float32, whole batches.
+        progress: called with (steps done, steps in all), over all runs.
+
+    Returns:
+        What `train` returns, run by run.
+
+    Raises:
+        InputError: for runs that cannot be batched; see `can_be_batched`.
+        DivergedError: as `train` raises it.
+    """
+    for run in runs:
+        reason = why_apart(run.model, run.data, config)
+        if reason is not None:
+            raise InputError(f"these runs cannot be trained together: {reason}; train them one by one")
+    trainings = [Training(run.model, run.data, config, run.seed) for run in runs]
+    total, groups = sum(training.steps for training in trainings), defaultdict(list)
+    for run, training in zip(runs, trainings, strict=True):
+        training.model.train()
+        shape = (run.data.classes.names, training.sampler.size, tuple(run.data.images.pooled.shape[1:]))
+        groups[shape].append(training)
+    with threads_that_pay(runs[0].data):
+        for group in groups.values():
+            while active := [training for training in group if training.done < training.steps]:
+                stack = _Stack(active)
+                for _ in range(min(training.steps - training.done for training in active)):
+                    stack.step()
+                    progress(sum(training.done for training in trainings), total)
+    return [training.finish() for training in trainings]
+
+
+def why_apart(model: FewShotModel, data: TrainingSet, config: TrainingConfig) -> str | None:
+    """The reason why a run cannot be batched with others, or None."""
+    if data.images.parts is not None or data.classes.takes_contexts:
+        return "they pass a tower or its part features"
+    if config.accumulate != 1 or config.precision != "float32" or config.compile:
+        return "accumulate, bf16 and compile are for single runs"
+    if any(hasattr(parameter, "manifold") for parameter in model.trainable):
+        return "parameters on a manifold have optimisers of their own"
+    return None
+
+
+class _Stack:
+    """Models of one shape whose weights share storage with stacked tensors, stepped as one."""
+
+    def __init__(self, trainings: Sequence[Training]) -> None:
+        self.trainings = trainings
+        models = [training.model for training in trainings]
+        self.parameters = {
+            name: torch.stack([model.get_parameter(name).detach() for model in models]).requires_grad_(p.requires_grad)
+            for name, p in models[0].named_parameters()
+        }
+        self.buffers = {
+            name: torch.stack([model.get_buffer(name) for model in models]) for name, _ in models[0].named_buffers()
+        }
+        for i, model in enumerate(models):
+            for name, parameter in model.named_parameters():
+                parameter.data = self.parameters[name].detach()[i]
+            for name, buffer in model.named_buffers():
+                buffer.data = self.buffers[name][i]
+        self.one = _Terms(copy.deepcopy(models[0]).to("meta"), trainings[0].data)
+        self.shapes: list[tuple[int, ...]] | None = None
+
+    def step(self) -> None:
+        """One step of every run."""
+        batches = [training.sampler.next() for training in self.trainings]
+        if self.shapes is None:
+            self.shapes = self._requests(batches[0])
+        rows = zip(self.trainings, batches, strict=True)
+        images = torch.stack([t.data.images.pooled[batch.rows] for t, batch in rows])
+        labels = torch.stack([t.data.labels[b.images] for t, b in zip(self.trainings, batches, strict=True)])
+        drawn = [[t.draws.rand(*shape) for shape in self.shapes] for t in self.trainings]
+        numbers = [torch.stack(same) for same in zip(*drawn, strict=True)]
+        terms: dict[str, Tensor] = vmap(self._terms)(self.parameters, self.buffers, images, labels, numbers)
+        for parameter in self.parameters.values():
+            parameter.grad = None
+        torch.stack(list(terms.values())).sum().backward()
+        for i, (training, batch) in enumerate(zip(self.trainings, batches, strict=True)):
+            for name, parameter in training.model.named_parameters():
+                grad = self.parameters[name].grad
+                parameter.grad = None if grad is None else grad[i]
+            training.advance(batch, {name: values.detach()[i] for name, values in terms.items()})
+
+    def _terms(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], *inputs: Any) -> dict[str, Tensor]:
+        weights = {f"model.{name}": value for name, value in (*parameters.items(), *buffers.items())}
+        return functional_call(self.one, weights, inputs)
+
+    def _requests(self, batch: Batch) -> list[tuple[int, ...]]:
+        """Shapes of the random numbers that a step asks for; what the trial step drew and changed is put back."""
+        training = self.trainings[0]
+        state, kept = training.generator.get_state(), {n: b.clone() for n, b in training.model.named_buffers()}
+        recording = RecordingDraws(training.draws)
+        with torch.no_grad():
+            one = _Terms(training.model, training.data)
+            one(training.data.images.pooled[batch.rows], training.data.labels[batch.images], recording)
+        training.generator.set_state(state)
+        for name, buffer in training.model.named_buffers():
+            buffer.copy_(kept[name])
+        return [tuple(numbers.shape) for numbers in recording.numbers]
+
+
+class _Terms(nn.Module):
+    """The loss terms of one run as a module, whose weights `functional_call` replaces."""
+
+    def __init__(self, model: FewShotModel, data: TrainingSet) -> None:
+        super().__init__()
+        self.model, self.classes = model, data.classes
+
+    def forward(self, images: Tensor, labels: Tensor, numbers: Any) -> dict[str, Tensor]:
+        """Terms of a batch; `numbers` are recorded tensors or an object that draws."""
+        draws = RecordedDraws(numbers) if isinstance(numbers, list) else numbers
+        return loss_terms(self.model, self.classes, ImageFeatures(images), labels, draws)
