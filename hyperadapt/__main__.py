@@ -33,6 +33,12 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_source_options(b2n)
     b2n.add_argument("--skip-corrupt", action="store_true", help="leave out images that cannot be decoded, naming them")
+    b2n.add_argument(
+        "--together",
+        action="store_true",
+        help="train the seeds of a method as one computation where it works on stored features: quicker, equal to a "
+        "rounding, not resumed inside a run",
+    )
     _add_run_options(b2n, out=None)
 
     fit = commands.add_parser("fit", help="train one method on shots of all classes and keep the adapter")

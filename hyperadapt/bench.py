@@ -19,7 +19,14 @@ from hyperadapt.features import AbstractFrozenFeatures, StoredFeatures, TowerFea
 from hyperadapt.fit import facts_of
 from hyperadapt.methods import Method, load_method
 from hyperadapt.model import build_model
-from hyperadapt.protocols.base_to_novel import Outcome, Task, base_to_novel_task, rows_used, run_base_to_novel
+from hyperadapt.protocols.base_to_novel import (
+    Outcome,
+    Task,
+    base_to_novel_task,
+    rows_used,
+    run_base_to_novel,
+    run_seeds_together,
+)
 from hyperadapt.results import identity, peak_memory_mib, read_json, versions, write_json
 from hyperadapt.training import RunFolder
 
@@ -48,12 +55,14 @@ class Settings:
         seeds: one run each.
         out: folder of the result files.
         skip_corrupt: leave undecodable images out, named, instead of stopping.
+        together: train the seeds of a method as one computation where that is possible.
     """
 
     shots: int
     seeds: tuple[int, ...]
     out: Path
     skip_corrupt: bool = False
+    together: bool = False
 
 
 def frozen_features(
@@ -147,23 +156,38 @@ def bench_base_to_novel(
     prepared = _prepare(features, settings, reporter)
     records, kept = [], 0
     for method in methods:
-        for seed in settings.seeds:
-            decided = {**fixed, "seed": seed, "method": method.to_dict()}
-            name = f"{features.source.name}--{method.name}--{settings.shots}shot--seed{seed}--{identity(decided)}"
-            path = settings.out / f"{name}.json"
-            if path.is_file():
-                kept += 1
-                records.append(read_json(path))
-                continue
-            run = RunFolder(settings.out / RUNNING / name, decided)
+        decided = {seed: {**fixed, "seed": seed, "method": method.to_dict()} for seed in settings.seeds}
+        names = {
+            seed: f"{features.source.name}--{method.name}--{settings.shots}shot--seed{seed}--{identity(facts)}"
+            for seed, facts in decided.items()
+        }
+        missing = [seed for seed in settings.seeds if not (settings.out / f"{names[seed]}.json").is_file()]
+        kept += len(settings.seeds) - len(missing)
+        ready = _together(method, features, prepared, missing, reporter) if settings.together else {}
+        for seed in missing:
+            run = RunFolder(settings.out / RUNNING / names[seed], decided[seed])
             with reporter.task(f"{method.name}, seed {seed}") as progress:
-                outcome = run_base_to_novel(method, features, prepared.tasks[seed], seed, progress, run)
-            records.append(_record(decided, method, outcome, prepared, features))
-            write_json(path, records[-1])
+                outcome = ready.get(seed) or run_base_to_novel(
+                    method, features, prepared.tasks[seed], seed, progress, run
+                )
+            record = _record(decided[seed], method, outcome, prepared, features)
+            record["trained_with_seeds"] = list(ready)
+            write_json(settings.out / f"{names[seed]}.json", record)
             _remove(run.folder)
+        records += [read_json(settings.out / f"{name}.json") for name in names.values()]
     if kept:
         reporter.say(f"{kept} of {len(records)} runs were found finished in {settings.out} and were not repeated")
     return records
+
+
+def _together(
+    method: Method, features: AbstractFrozenFeatures, prepared: Prepared, seeds: list[int], reporter: Reporter
+) -> dict[int, Outcome]:
+    """Outcomes of several seeds trained at once; empty where there is one seed or the method has to train alone."""
+    if len(seeds) < 2 or not isinstance(features, StoredFeatures):
+        return {}
+    with reporter.task(f"{method.name}, seeds {' '.join(map(str, seeds))}") as progress:
+        return run_seeds_together(method, features, {seed: prepared.tasks[seed] for seed in seeds}, progress) or {}
 
 
 def _remove(folder: Path) -> None:

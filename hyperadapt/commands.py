@@ -89,7 +89,8 @@ def _run(source: AbstractSource, arguments: argparse.Namespace, backbone: str, v
     logging.disable(logging.ERROR)  # libraries log what is then raised; the user gets one line
     methods = [load_method(name) for name in dict.fromkeys(arguments.methods)]
     seeds = tuple(dict.fromkeys(arguments.seeds))
-    settings = Settings(arguments.shots, seeds, arguments.out, skip_corrupt)
+    together = getattr(arguments, "together", False)
+    settings = Settings(arguments.shots, seeds, arguments.out, skip_corrupt, together)
     reporter = TerminalReporter(Console(stderr=True))
     features = frozen_features(source, backbone, arguments.device, views, any(m.pools_parts for m in methods))
     records = bench_base_to_novel(features, methods, settings, reporter)

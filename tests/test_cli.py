@@ -64,6 +64,20 @@ def test_equal_seeds_give_equal_counts_in_the_files(tmp_path):
         assert first[name]["history"] == second[name]["history"]
 
 
+def test_seeds_trained_together_have_the_counts_of_single_runs_and_say_so(tmp_path):
+    features, recipe = write_features(tmp_path / "set"), fast_recipe(tmp_path)
+    arguments = ["--features", features, "--methods", "zero-shot", recipe, "--shots", 4, "--seeds", 1, 2]
+    assert bench(*arguments, out=tmp_path / "apart") == 0
+    assert bench(*arguments, "--together", out=tmp_path / "together") == 0
+    paths = sorted((tmp_path / "apart").glob("*.json"))
+    assert len(paths) == 4
+    for path in paths:
+        apart, together = (json.loads((tmp_path / kind / path.name).read_text()) for kind in ("apart", "together"))
+        assert apart["counts"] == together["counts"]
+        assert apart["trained_with_seeds"] == []
+        assert together["trained_with_seeds"] == ([] if apart["method"]["name"] == "zero-shot" else [1, 2])
+
+
 def test_finished_runs_are_not_repeated_and_other_settings_are_not_mixed_up(tmp_path, capsys):
     features, out, recipe = write_features(tmp_path / "set"), tmp_path / "out", fast_recipe(tmp_path)
     bench("--features", features, "--methods", recipe, "--shots", 4, "--seeds", 1, out=out)

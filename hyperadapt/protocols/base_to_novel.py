@@ -6,7 +6,7 @@ section 4.1, and the protocol of its public code.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +15,10 @@ from hyperadapt.data import Draw, Part, base_and_novel
 from hyperadapt.errors import InputError
 from hyperadapt.evaluation import Counts, count_correct
 from hyperadapt.features import AbstractFrozenFeatures
-from hyperadapt.fit import fit_shots
+from hyperadapt.fit import fit_shots, training_set
 from hyperadapt.methods import Method
-from hyperadapt.training import RunFolder
+from hyperadapt.model import FewShotModel, build_model
+from hyperadapt.training import Run, RunFolder, train_together, why_apart
 
 
 @dataclass(frozen=True)
@@ -94,13 +95,60 @@ def run_base_to_novel(
     """
     start = time.perf_counter()
     model, history = fit_shots(method, features, task.shots, task.base, seed, progress, run=run)
-    trained = time.perf_counter()
+    before = run.seconds if run is not None else 0.0
+    return _scored(model, features, task, history, before + time.perf_counter() - start)
+
+
+def run_seeds_together(
+    method: Method,
+    features: AbstractFrozenFeatures,
+    tasks: Mapping[int, Task],
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> dict[int, Outcome] | None:
+    """`run_base_to_novel` for several seeds at once, trained as one batched computation.
+
+    Args:
+        method: what to train.
+        features: of the tasks' data set.
+        tasks: by seed.
+        progress: called with (training steps done, steps in all), over all seeds.
+
+    Returns:
+        Outcomes by seed, each with its share of the training time; None where the method cannot be trained so.
+    """
+    start, config = time.perf_counter(), method.training
+    if config is None:
+        return None
+    runs = []
+    for seed, task in tasks.items():
+        classes = features.classes.select(task.base)
+        if classes.takes_contexts:
+            return None
+        model = build_model(method, features.context(classes), seed)
+        runs.append(Run(model, training_set(features, task.shots, classes, seed, model.pools_parts), seed))
+    if any(why_apart(run.model, run.data, config) for run in runs):
+        return None
+    histories = train_together(runs, config, progress)
+    seconds = (time.perf_counter() - start) / len(runs)
+    return {
+        run.seed: _scored(run.model, features, tasks[run.seed], history, seconds)
+        for run, history in zip(runs, histories, strict=True)
+    }
+
+
+def _scored(
+    model: FewShotModel,
+    features: AbstractFrozenFeatures,
+    task: Task,
+    history: list[dict[str, float]],
+    train_seconds: float,
+) -> Outcome:
+    """Both halves of a task, scored with the same weights."""
+    start = time.perf_counter()
     base = count_correct(model, features, task.base_test, features.classes.select(task.base))
     novel = count_correct(model, features, task.novel_test, features.classes.select(task.novel))
-    done = time.perf_counter()
     size = sum(parameter.numel() for parameter in model.trainable)
-    before = run.seconds if run is not None else 0.0
-    return Outcome(base, novel, history, size, before + trained - start, done - trained)
+    return Outcome(base, novel, history, size, train_seconds, time.perf_counter() - start)
 
 
 def rows_used(task: Task) -> np.ndarray:

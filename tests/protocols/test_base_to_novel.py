@@ -9,7 +9,7 @@ from hyperadapt.errors import InputError
 from hyperadapt.features import StoredFeatures
 from hyperadapt.fit import fit_shots
 from hyperadapt.methods import load_method, named_methods
-from hyperadapt.protocols.base_to_novel import base_to_novel_task, rows_used, run_base_to_novel
+from hyperadapt.protocols.base_to_novel import base_to_novel_task, rows_used, run_base_to_novel, run_seeds_together
 from tests.scenes import CLASS_NAMES, write_features
 
 TRAINED = [name for name, method in named_methods().items() if method.training is not None]
@@ -88,6 +88,20 @@ def test_equal_seeds_give_equal_counts(name, source, features):
     first, second = (run_base_to_novel(short(name), features, task_of(source), 2) for _ in range(2))
     assert (first.base, first.novel) == (second.base, second.novel)
     assert first.history == second.history
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_seeds_trained_together_have_the_counts_of_single_runs(name, source, features):
+    tasks = {seed: task_of(source, seed=seed) for seed in (1, 2, 3)}
+    together = run_seeds_together(short(name), features, tasks)
+    for seed, task in tasks.items():
+        alone = run_base_to_novel(short(name), features, task, seed)
+        assert (together[seed].base, together[seed].novel) == (alone.base, alone.novel)
+        assert together[seed].parameters == alone.parameters
+
+
+def test_what_trains_nothing_is_not_trained_together(source, features):
+    assert run_seeds_together(load_method("zero-shot"), features, {1: task_of(source)}) is None
 
 
 def test_zero_shot_counts_are_those_of_numpy(source, features):
