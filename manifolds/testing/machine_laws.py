@@ -133,7 +133,7 @@ def jacrev_is_the_jacobian(s: Sample) -> None:
             _alike(s, a, b)
 
 
-@law(GROUP, reach=0.5, small=True, examples=4)
+@law(GROUP, reach=0.5, small=True, examples=2)
 def whole_graph_compilation_is_eager(s: Sample) -> None:
     """One operation a sample, since tracing takes seconds, forwards and backwards."""
     rows = calls(s)

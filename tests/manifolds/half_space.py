@@ -8,7 +8,7 @@ from manifolds import AbstractManifold, PoincareBall
 class HalfSpace(AbstractManifold):
     """Points ``p`` with ``p_n > 0`` and the metric ``|dp|²/(c p_n²)``, computed in float64 through the ball.
 
-    Both ways the map is the inversion ``p -> 2(p + e)/|p + e|² - e`` about ``-e`` of the unit vector ``e = (0, ..., 1)``.
+    Both ways the map is the inversion ``p -> 2(p + e)/|p + e|² - e`` about ``-e``, with ``e = (0, ..., 1)``.
     """
 
     name = "HalfSpace"

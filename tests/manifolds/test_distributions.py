@@ -1,33 +1,14 @@
-"""The wrapped normal: density integrates to one, samples follow it, both differentiable."""
+"""The wrapped normal across models, its flat limit, its curvature, and the function it is made of."""
 
 import math
 
 import pytest
 import torch
 
-from manifolds import Euclidean, Lorentz, PoincareBall, WrappedNormal, poincare
+from manifolds import Euclidean, Lorentz, PoincareBall, WrappedNormal
 from manifolds.distributions import log_sinh_ratio
 
 C = 0.7
-
-
-def gauge(radius, bins):
-    """Polar grid about the origin of the disc with its Riemannian area element."""
-    r = (torch.arange(bins, dtype=torch.float64) + 0.5) * (radius / bins)
-    angle = (torch.arange(bins, dtype=torch.float64) + 0.5) * (2 * math.pi / bins)
-    way = torch.stack([angle.cos(), angle.sin()], -1)
-    points = poincare.expmap0(r[:, None, None] / 2 * way, C)
-    area = torch.sinh(C**0.5 * r) / C**0.5 * (radius / bins) * (2 * math.pi / bins)
-    return points, area[:, None].expand(bins, bins)
-
-
-@pytest.mark.parametrize(
-    ("mean", "std"), [((0.0, 0.0), (0.5, 0.5)), ((0.3, -0.2), (0.4, 0.9)), ((0.0, 0.7), (0.3, 0.3))]
-)
-def test_density_integrates_to_one(mean, std):
-    normal = WrappedNormal(PoincareBall(C), torch.tensor(mean, dtype=torch.float64), torch.tensor(std).double())
-    points, area = gauge(12.0, 400)
-    assert float((normal.log_prob(points).exp() * area).sum()) == pytest.approx(1.0, abs=2e-3)
 
 
 def test_density_is_the_same_in_all_models_and_flat_in_the_limit():
@@ -41,34 +22,17 @@ def test_density_is_the_same_in_all_models_and_flat_in_the_limit():
     assert torch.allclose(flat, torch.distributions.Normal(2 * mean, 0.6).log_prob(2 * z).sum(-1))
 
 
-def test_moments_of_samples():
-    generator = torch.Generator().manual_seed(0)
-    mean, std = torch.tensor([0.3, 0.2]).double(), torch.tensor([0.3, 0.8]).double()
-    ball = PoincareBall(C)
-    x = WrappedNormal(ball, mean, std).sample((20000,), generator)
-    assert x.shape == (20000, 2)
-    back = 2 * ball.transp0back(mean.expand_as(x), ball.logmap(mean.expand_as(x), x))
-    assert torch.allclose(back.std(0), std, rtol=0.03)
-    assert float(back.mean(0).abs().max()) < 0.02
-    assert float(ball.dist(mean, x).square().mean()) == pytest.approx(float(std.square().sum()), rel=0.03)
-
-
-def test_samples_and_densities_are_differentiable():
+def test_samples_and_densities_follow_mean_deviation_and_curvature():
     mean = torch.tensor([[0.3, 0.2]], dtype=torch.float64, requires_grad=True)
     std = torch.tensor([[0.3, 0.8]], dtype=torch.float64, requires_grad=True)
-    z = torch.tensor([[0.1, -0.4]], dtype=torch.float64, requires_grad=True)
     ball = PoincareBall(C, learnable=True)
-
-    def density(m, s, p):
-        return WrappedNormal(ball, m, s).log_prob(p)
 
     def sample(m, s):
         return WrappedNormal(ball, m, s).rsample((2,), torch.Generator().manual_seed(1))
 
-    assert torch.autograd.gradcheck(density, (mean, std, z))
-    assert torch.autograd.gradgradcheck(density, (mean, std, z))
     assert torch.autograd.gradcheck(sample, (mean, std))
-    (grad,) = torch.autograd.grad(density(mean, std, z).sum(), ball.parameters())
+    z = torch.tensor([[0.1, -0.4]], dtype=torch.float64)
+    (grad,) = torch.autograd.grad(WrappedNormal(ball, mean, std).log_prob(z).sum(), ball.parameters())
     assert bool(grad.abs() > 0)
 
 
@@ -80,19 +44,6 @@ def test_logarithm_of_sinh_ratio():
     (grad,) = torch.autograd.grad(log_sinh_ratio(w).sum(), w)
     assert grad[0].item() == pytest.approx(1 / 6)
     assert bool(torch.isfinite(grad).all())
-
-
-def test_random_points_of_a_manifold():
-    for manifold in (PoincareBall(C), Lorentz(C), Euclidean()):
-        generator = torch.Generator().manual_seed(0)
-        x = manifold.random_uniform(20000, 3, radius=4.0, generator=generator, dtype=torch.float64)
-        radius = manifold.dist0(x).sort().values
-        wanted = torch.linspace(0, 4, 20000, dtype=torch.float64)
-        assert float((radius - wanted).abs().max()) < 0.06
-        mean = manifold.random_normal(1, 3, generator=generator, dtype=torch.float64)
-        y = manifold.random_normal(4000, 3, mean=mean, std=0.3, generator=generator, dtype=torch.float64)
-        dimension = 3 + manifold.features_offset
-        assert float(manifold.dist(mean, y).square().mean()) == pytest.approx(0.09 * dimension, rel=0.07)
 
 
 def test_bad_standard_deviation():

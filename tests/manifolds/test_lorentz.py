@@ -1,12 +1,12 @@
-"""The hyperboloid and the ball are one space: every operation commutes with the maps between them."""
+"""The textbook's formulas of the hyperboloid, ambient vectors, float32; the law suite says the rest."""
 
 import pytest
 import torch
 
-from manifolds import Lorentz, PoincareBall, ToBall, lorentz, poincare
+from manifolds import Lorentz, ToBall, lorentz, poincare
 
 C = 0.7
-BALL, HYPERBOLOID = PoincareBall(C), Lorentz(C)
+HYPERBOLOID = Lorentz(C)
 
 
 def tangent(*shape, seed=0):
@@ -23,10 +23,9 @@ def product(x, y):
     return (x[..., 1:] * y[..., 1:]).sum(-1) - x[..., 0] * y[..., 0]
 
 
-def test_points_and_tangents_lie_where_they_should_and_come_back():
+def test_tangents_are_orthogonal_to_points_and_follow_the_differential():
     assert torch.allclose(product(P, P), torch.full((6,), -1 / C, dtype=torch.float64))
     assert torch.allclose(product(P, LU), torch.zeros(6, dtype=torch.float64), atol=1e-11)
-    assert torch.allclose(lorentz.to_ball(P, C), X, atol=1e-14)
     assert torch.allclose(lorentz.tangent_to_ball(P, LU, C), U, atol=1e-12)
     jacobian = torch.func.vmap(torch.func.jacrev(lambda x: lorentz.from_ball(x, C)))(X)
     assert torch.allclose((jacobian @ U[..., None]).squeeze(-1), LU, atol=1e-10)
@@ -49,49 +48,21 @@ def test_maps_are_those_of_the_textbook():
     assert torch.allclose(HYPERBOLOID.transp(P, Q, LU), carried, atol=1e-8)
 
 
-def test_operations_commute_with_the_map_to_the_ball():
-    assert torch.allclose(HYPERBOLOID.dist(P, Q), BALL.dist(X, Y), atol=1e-12)
-    assert torch.allclose(HYPERBOLOID.dist0(P), BALL.dist0(X), atol=1e-12)
-    assert torch.allclose(HYPERBOLOID.pairwise_dist(P, Q), BALL.pairwise_dist(X, Y), atol=1e-12)
-    assert torch.allclose(HYPERBOLOID.geodesic(0.3, P, Q), lorentz.from_ball(BALL.geodesic(0.3, X, Y), C), rtol=1e-11)
-    w = HYPERBOLOID.tangent0(U)
-    assert torch.allclose(HYPERBOLOID.expmap0(w), lorentz.from_ball(BALL.expmap0(U), C), rtol=1e-11)
-    assert torch.allclose(HYPERBOLOID.transp0(P, w), lorentz.tangent_from_ball(X, BALL.transp0(X, U), C), atol=1e-11)
-
-
 def test_projection_and_riemannian_gradient():
     ambient = tangent(6, 4, seed=5)
     inside = HYPERBOLOID.proju(P, ambient)
     assert torch.allclose(product(P, inside), torch.zeros(6, dtype=torch.float64), atol=1e-10)
-    assert torch.allclose(HYPERBOLOID.proju(P, inside), inside, atol=1e-10)
     wanted = ambient + C * product(P, ambient)[:, None] * P
     assert torch.allclose(inside, wanted, atol=1e-9)
     p = P.clone().requires_grad_()
     (grad,) = torch.autograd.grad(HYPERBOLOID.dist(p, Q).sum(), p)
     step = HYPERBOLOID.egrad2rgrad(P, grad)
-    assert torch.allclose(HYPERBOLOID.norm(P, step), torch.ones(6, dtype=torch.float64), atol=1e-9)
     assert torch.allclose(step, -HYPERBOLOID.logmap(P, Q) / HYPERBOLOID.dist(P, Q, keepdim=True), atol=1e-9)
 
 
-def test_derivatives_of_both_orders():
-    c = torch.tensor(C, dtype=torch.float64, requires_grad=True)
-    x, u = X[:2].clone().requires_grad_(), U[:2].clone().requires_grad_()
-    for function in (lambda a, b, k: lorentz.from_ball(a, k), lorentz.tangent_from_ball):
-        assert torch.autograd.gradcheck(function, (x, u, c))
-        assert torch.autograd.gradgradcheck(function, (x, u, c))
-    p, q = P[:2].clone().requires_grad_(), LU[:2].clone().requires_grad_()
-    for function in (HYPERBOLOID.expmap, HYPERBOLOID.logmap, HYPERBOLOID.dist, HYPERBOLOID.sqdist):
-        assert torch.autograd.gradcheck(function, (p, q))
-        assert torch.autograd.gradgradcheck(function, (p, q))
-
-
-def test_float32_distances_of_equal_and_near_points():
+def test_float32_distances_of_near_points():
     u = torch.nn.functional.normalize(tangent(50, 8, seed=6), dim=-1).float() * 3.0
     x = HYPERBOLOID.expmap0(HYPERBOLOID.tangent0(u))
-    assert bool((HYPERBOLOID.dist(x, x.clone()) == 0).all())
-    y = x.clone().requires_grad_()
-    (grad,) = torch.autograd.grad(HYPERBOLOID.dist(y, x).sum(), y)
-    assert bool((grad == 0).all())
     near = HYPERBOLOID.projx(x * (1 + 1e-6))
     wanted = HYPERBOLOID.dist(x.double(), near.double())
     assert torch.allclose(HYPERBOLOID.dist(x, near).double(), wanted, rtol=2e-7, atol=0)
