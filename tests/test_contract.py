@@ -12,7 +12,8 @@ from hyperadapt.backbone import ImageFeatures
 from hyperadapt.methods import named_methods
 from hyperadapt.model import build_model
 from hyperadapt.text import ClassText, class_text
-from hyperadapt.training import TrainingSet, train
+from hyperadapt.training import TrainingSet, loss_terms, train
+from manifolds.regularizers import GeneratorDraws, RecordedDraws, RecordingDraws
 from tests.conftest import to_pixels
 
 METHODS = named_methods()
@@ -154,3 +155,21 @@ def test_no_tower_weight_is_among_the_trained_ones(name, scene, small_backbone):
     assert model.trainable
     assert not towers & {p.data_ptr() for p in model.parameters()}
     assert all(p.grad is None for p in small_backbone.model.parameters())
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_step_draws_its_random_numbers_from_what_it_is_given_and_nothing_else(name, scene):
+    """Equal numbers give equal losses whatever the global generator holds, and every number asked for is used."""
+    classes, images, part_width = scene
+    model = build_model(METHODS[name], context(classes, part_width), 1).train()
+    labels = torch.arange(len(images)) % len(classes)
+    recording = RecordingDraws(GeneratorDraws(torch.Generator().manual_seed(2)))
+    torch.manual_seed(0)
+    expected = loss_terms(model, classes, images, labels, recording)
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    found = loss_terms(model, classes, images, labels, RecordedDraws(recording.numbers))
+    assert {name: float(term.detach()) for name, term in found.items()} == {
+        name: float(term.detach()) for name, term in expected.items()
+    }
+    assert torch.equal(torch.get_rng_state(), before)

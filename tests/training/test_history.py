@@ -8,6 +8,7 @@ import torch
 from hyperadapt.errors import InputError
 from hyperadapt.training import DivergedError, RunFolder, rate_factor, train
 from hyperadapt.training.history import History, Report
+from hyperadapt.training.loop import Training
 from hyperadapt.training_config import TrainingConfig
 from tests.training.runs import method_scene, scene
 
@@ -104,3 +105,16 @@ def test_tensorboard_gets_every_number_of_the_history(tmp_path, monkeypatch):
         for name in line.keys() - {"step"}:
             assert seen[line["step"], name] == line[name]
     assert len(seen) == 9
+
+
+def test_weights_after_a_divergence_are_never_saved_even_when_checks_are_deferred(tmp_path):
+    made = scene(poison_step=6)
+    training = Training(made.model, made.data, TrainingConfig(steps=20, checkpoint_steps=4), 1, RunFolder(tmp_path))
+    training.history.deferred = 64
+    made.model.train()
+    for _ in range(7):
+        training.step()
+    with pytest.raises(DivergedError, match="step 6"):
+        training.step()
+    assert training.done == 8, "found when the second checkpoint was due"
+    assert [path.stem for path in tmp_path.glob("step-*.json")] == ["step-000000004"]
