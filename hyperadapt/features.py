@@ -280,9 +280,8 @@ class TowerFeatures(AbstractFrozenFeatures):
                 if writer:
                     writer.flush()
 
-    @torch.inference_mode(False)
     def _encoded(self, pixels: Float[Tensor, "n 3 h w"], with_parts: bool) -> ImageFeatures:
-        """Outside any autocast or inference mode of the caller's, for the features are kept for later callers."""
+        """Outside any autocast of the caller's, for the features are kept for later callers."""
         with torch.autocast(self.backbone.device.type, enabled=False):
             return self.backbone.encode_images(pixels, with_parts)
 

@@ -147,10 +147,9 @@ class TextTower:
             self._kept.clear()
             self._kept_of = now
 
-    @torch.inference_mode(False)
     @torch.no_grad()
     def _encode_now(self, texts: Sequence[str]) -> list[Float[Tensor, " d"]]:
-        """Outside any autocast or inference mode of the caller's, for the rows are kept for later callers."""
+        """Outside any autocast of the caller's, for the rows are kept for later callers."""
         ids = self.tokenize(texts).to(self.device)
         with torch.autocast(self.device.type, enabled=False):
             parts = [self._encode_ids(chunk) for chunk in ids.split(ENCODE_CHUNK)]

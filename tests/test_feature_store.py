@@ -1,4 +1,3 @@
-import json
 import os
 import random
 import signal
@@ -15,7 +14,6 @@ from PIL import Image
 from hyperadapt.backbone import ImageFeatures, load_backbone
 from hyperadapt.data import ImageFolderSource
 from hyperadapt.data.world import load_world
-from hyperadapt.feature_key import feature_key
 from hyperadapt.feature_store import FeatureStore, ShardWriter, default_root
 from hyperadapt.features import TowerFeatures
 from hyperadapt.parts import PartFeatures
@@ -130,47 +128,30 @@ def test_a_random_view_is_found_only_at_the_row_that_seeds_it(source, store, tok
     Image.new("RGB", (48, 48), "red").save(source._root / "ant" / "00-first.png")
     moved = ImageFolderSource(source._root)
     assert moved.ids[ROWS[1] + 1] == source.ids[ROWS[1]]
-    features = TowerFeatures(moved, backbone, views=1, store=store)
-    expected = TowerFeatures(moved, backbone, views=1).training_views(ROWS, seed=1, with_parts=False)
-    got = features.training_views(ROWS, seed=1, with_parts=False)
-    torch.testing.assert_close(got.pooled, expected.pooled)
+    assert_made_anew(moved, backbone, store, ROWS + 1, seed=1)
 
 
-def darker(image):
-    return to_pixels(image) * 0.99
+def test_a_random_view_is_found_only_with_its_seed(source, store, tokenizer):
+    backbone = Tower(tokenizer, source).backbone
+    look(source, backbone, store)
+    assert_made_anew(source, backbone, store, ROWS, seed=2)
+
+
+def assert_made_anew(source, backbone, store, rows, seed):
+    """Stored features stand for evaluation views alone, and random views are what they are without a store."""
+    stored, plain = (TowerFeatures(source, backbone, views=2, store=place) for place in (store, None))
+    before = len(list(store.root.rglob("*.json")))
+    got, expected = (f.training_views(rows, seed, with_parts=False).pooled for f in (stored, plain))
+    torch.testing.assert_close(got, expected)
+    assert len(list(store.root.rglob("*.json"))) == before + 1
 
 
 def noisy(image):
     return to_pixels(image) + 0.1 * torch.rand(1)
 
 
-def test_the_key_tells_apart_whatever_changes_features(tokenizer):
-    def key(preprocess=to_pixels, change=None, **model):
-        clip = build_clip(**model)
-        if change:
-            change(clip)
-        return json.dumps(feature_key(load_backbone(clip, tokenizer=tokenizer, preprocess=preprocess)))
-
-    vision = {"layers": 3, "width": 64, "head_width": 32, "patch_size": 8, "image_size": 32}
-    scaled = lambda clip: setattr(clip.visual.transformer.resblocks[0].ln_1, "eps", 1e-3)  # noqa: E731
-    with torch.no_grad():
-        weighed = lambda clip: clip.visual.proj.data[0, 0].add_(1e-3)  # noqa: E731
-        keys = [
-            key(),
-            key(preprocess=darker),
-            key(change=scaled),
-            key(change=weighed),
-            key(change=lambda clip: clip.double()),
-            key(vision={**vision, "head_width": 64}),
-            key(vision={**vision, "act_kwargs": {"approximate": "tanh"}}),
-        ]
-    assert len(set(keys)) == len(keys)
-    assert key() == keys[0]
-
-
 def test_a_preprocessing_with_chance_in_it_is_never_stored(source, store, tokenizer):
     backbone = load_backbone(build_clip(), tokenizer=tokenizer, preprocess=noisy)
-    assert feature_key(backbone) is None
     TowerFeatures(source, backbone, store=store).encode_missing(ROWS)
     assert not store.root.exists()
 

@@ -1,9 +1,11 @@
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from hyperadapt.features import TowerFeatures
 from hyperadapt.views import View, ViewMaker, augmented, grouped, pixel_batches, worker_count
 from tests.conftest import build_clip
 from tests.scenes import write_images
-from tests.worker_pixels import pid_pixels, plain_pixels
+from tests.worker_pixels import pid_pixels, plain_pixels, plain_pixels_and_pid
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -88,6 +90,14 @@ def test_an_image_is_decoded_once_for_all_of_its_views(source, small_backbone):
     assert [done for done, _ in reports] == sorted({done for done, _ in reports})
 
 
+def test_random_views_of_equal_images_differ_by_row_number_and_seed(source):
+    image = source.image(0)
+    maker = ViewMaker(SimpleNamespace(image=lambda _row: image), plain_pixels, 32)
+    crops = [maker.pixels([View(*view)])[0] for view in ((0, 1, 1), (1, 1, 1), (0, 2, 1), (0, 1, 2))]
+    assert not any(torch.equal(one, other) for one, other in itertools.combinations(crops, 2))
+    assert torch.equal(maker.pixels([View(0, 1, 1)])[0], crops[0])
+
+
 def test_views_are_grouped_by_image_into_batches_of_whole_images():
     views = [View(row, number) for number in range(3) for row in (8, 5, 9, 2)]
     batches = grouped(views, size=7)
@@ -111,7 +121,7 @@ def test_kept_features_are_plain_float32_whatever_mode_first_asked_for_them(sour
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         features.training_views(ROWS, seed=1, with_parts=False)
     kept = features.training_views(ROWS, seed=1, with_parts=False).pooled
-    (kept @ kept.T * torch.ones(1, requires_grad=True)).sum().backward()
+    (kept * torch.ones(1, requires_grad=True)).sum().backward()
     plain = TowerFeatures(source, small_backbone, views=1).training_views(ROWS, seed=1, with_parts=False).pooled
     assert torch.equal(kept, plain)
 
@@ -121,19 +131,16 @@ def views():
     return grouped([View(row, number, 9) for number in range(3) for row in range(12)], size=8)
 
 
-def all_pixels(source, views, workers, preprocess=plain_pixels):
+def all_pixels(source, views, workers, preprocess):
     return torch.cat(list(pixel_batches(ViewMaker(source, preprocess, 32), views, workers)))
 
 
 def test_worker_processes_give_the_pixels_of_threads(source, views):
-    expected = all_pixels(source, views, 0)
-    assert len(expected) == 36
-    assert torch.equal(all_pixels(source, views, 2), expected)
-
-
-@pytest.mark.slow
-def test_worker_processes_are_other_processes(source, views):
-    assert not (all_pixels(source, views, 2, pid_pixels) == os.getpid()).any()
+    here, there = (all_pixels(source, views, workers, plain_pixels_and_pid) for workers in (0, 2))
+    assert len(here) == 36
+    assert torch.equal(here[:, :3], there[:, :3])
+    assert (here[:, 3] == os.getpid()).all()
+    assert not (there[:, 3] == os.getpid()).any()
 
 
 def test_a_preprocessing_that_cannot_travel_is_run_here(source, views):
