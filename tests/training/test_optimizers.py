@@ -69,10 +69,10 @@ def curved_scene(manifold):
 def test_points_stay_on_their_manifold_and_reach_their_target(manifold, kind):
     run = curved_scene(manifold)
     start = manifold.dist(run.model.head.points, run.model.head.target).max()
-    train(run.model, run.data, TrainingConfig(kind, 0.05, steps=200, weight_decay=0.1), 1)
+    train(run.model, run.data, TrainingConfig(kind, 0.1, steps=100, weight_decay=0.1), 1)
     points = run.model.head.points.detach()
     torch.testing.assert_close(manifold.projx(points), points, atol=1e-5, rtol=1e-5)
-    assert manifold.dist(points, run.model.head.target).max() < 0.2 * start
+    assert manifold.dist(points, run.model.head.target).max() < 0.3 * start
 
 
 def test_a_riemannian_step_follows_the_geodesic_of_the_scaled_gradient():
