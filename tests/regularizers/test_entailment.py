@@ -38,6 +38,17 @@ def test_the_angle_matrix_keeps_its_digits_for_near_and_collinear_pairs(manifold
 
 
 @every_manifold
+def test_an_apex_at_the_origin_or_at_the_point_has_angle_and_gradient_zero(manifold):
+    features = torch.tensor([[0.0, 0.0], [0.4, 0.3]], dtype=torch.float64)
+    leaves = [features.clone().requires_grad_() for _ in range(2)]
+    x, y = placed(manifold, leaves)
+    angles = pairwise_cone_angle(manifold, x, y)
+    torch.testing.assert_close(angles, torch.tensor([[0.0, 0.0], [torch.pi, 0.0]], dtype=torch.float64))
+    torch.testing.assert_close(angles, manifold.cone_angle(x[:, None], y))
+    assert all(bool((g == 0).all()) for g in torch.autograd.grad(angles.sum(), leaves))
+
+
+@every_manifold
 def test_single_precision_angles_are_rounded_once(manifold):
     x, y = clouds(manifold, 0.8, dtype=torch.float32)
     got = pairwise_cone_angle(manifold, x, y)

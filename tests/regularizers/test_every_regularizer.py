@@ -94,6 +94,22 @@ def test_no_value_is_read(case, make):
     assert all(getattr(term, field.name).is_meta for field in dataclasses.fields(term))
 
 
+@pytest.mark.slow
+@every_case
+def test_a_compiled_loss_is_the_same_without_a_break_in_its_graph(case):
+    manifold, recording = PoincareBall(0.7, learnable=True), RecordingDraws(draws())
+    points = [x.detach().requires_grad_() for x in placed(manifold, features(case))]
+    plain = case.term(manifold, points, recording).loss
+    compiled = torch.compile(
+        lambda sets, numbers: case.term(manifold, sets, RecordedDraws(numbers)).loss,
+        backend="aot_eager",
+        fullgraph=True,
+    )(points, recording.numbers)
+    torch.compiler.reset()  # or the compiler counts the cases as versions of one function and gives up
+    torch.testing.assert_close(compiled, plain)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, points) for loss in (compiled, plain)))
+
+
 @every_case
 @every_manifold
 def test_what_a_term_reports_are_tensors_without_a_graph(case, make):
