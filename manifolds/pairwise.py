@@ -23,6 +23,8 @@ CPU_BUDGET_BYTES = 4 * 2**20
 DEVICE_BUDGET_BYTES = 512 * 2**20
 SMALLEST_BLOCK = 64
 DENSE_FRACTION = 0.02
+UNSEEN_WORK = 2**28
+"""Differences that a device computes at once rather than be asked how many pairs are near, which waits for it."""
 
 
 def _blocks(count: int, dim: int, batch: int, device: torch.device) -> list[slice]:
@@ -34,7 +36,8 @@ def _blocks(count: int, dim: int, batch: int, device: torch.device) -> list[slic
 
 def _exact_gap(gap: Tensor, near: Tensor, left: Tensor, right: Tensor) -> Tensor:
     """``gap`` with the entries under ``near`` recomputed from differences."""
-    count = int(near.sum())
+    unseen = gap.device.type != "cpu" and gap.numel() * left.shape[-1] <= UNSEEN_WORK
+    count = near.numel() if unseen else int(near.sum())
     if count == 0:
         return gap
     if count > DENSE_FRACTION * near.numel() or count * left.shape[-1] * 8 > CPU_BUDGET_BYTES:
