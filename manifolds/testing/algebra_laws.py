@@ -33,30 +33,34 @@ def minus_x_is_the_exact_inverse(s: Sample) -> None:
 @law("gyrogroup", reach=0.3, needs=GYRO)
 def left_cancellation(s: Sample) -> None:
     m = _ops(s)
-    total = m.mobius_add(s.x, s.y)
-    assert_points(s, m.mobius_add(-s.x, total), s.y, s.x, total)
+    for p in (s.y, s.z):
+        total = m.mobius_add(s.x, p)
+        assert_points(s, m.mobius_add(-s.x, total), p, s.x, total)
 
 
 @law("gyrogroup", reach=0.3, needs=GYRO)
 def sum_associates_up_to_gyration(s: Sample) -> None:
     m = _ops(s)
-    left, xy = m.mobius_add(s.x, m.mobius_add(s.y, s.z)), m.mobius_add(s.x, s.y)
-    assert_points(s, left, m.mobius_add(xy, m.gyration(s.x, s.y, s.z)), xy, m.mobius_add(s.y, s.z))
+    for y, z in ((s.y, s.z), (s.z, s.y)):
+        inner, xy = m.mobius_add(y, z), m.mobius_add(s.x, y)
+        assert_points(s, m.mobius_add(s.x, inner), m.mobius_add(xy, m.gyration(s.x, y, z)), xy, inner)
 
 
 @law("gyrogroup", reach=0.3, needs=GYRO)
 def sum_commutes_up_to_gyration(s: Sample) -> None:
     m = _ops(s)
-    assert_points(s, m.mobius_add(s.x, s.y), m.gyration(s.x, s.y, m.mobius_add(s.y, s.x)), s.x, s.y)
+    for p in (s.y, s.z):
+        assert_points(s, m.mobius_add(s.x, p), m.gyration(s.x, p, m.mobius_add(p, s.x)), s.x, p)
 
 
 @law("gyrogroup", reach=0.3, needs=GYRO)
 def left_loop(s: Sample) -> None:
     m, zero = _ops(s), torch.zeros_like(s.x)
-    total = m.mobius_add(s.x, s.y)
-    got, wanted = m.gyration(total, s.y, s.u), m.gyration(s.x, s.y, s.u)
-    turn = s.relative(s.x) + s.spread(s.x, s.y, total) * s.root_c
-    assert_zero(m.norm(zero, got - wanted), 4 * turn * m.norm(zero, s.u).double() + s.tiny)
+    for p in (s.y, s.z):
+        total = m.mobius_add(s.x, p)
+        got, wanted = m.gyration(total, p, s.u), m.gyration(s.x, p, s.u)
+        turn = s.relative(s.x) + s.spread(s.x, p, total) * s.root_c
+        assert_zero(m.norm(zero, got - wanted), 4 * turn * m.norm(zero, s.u).double() + s.tiny)
 
 
 @law("gyrogroup", needs=GYRO)
@@ -96,8 +100,9 @@ def minus_distributes(s: Sample) -> None:
 @law("gyrogroup", reach=0.3, needs=GYRO)
 def transport_is_a_scaled_gyration(s: Sample) -> None:
     m = _ops(s)
-    ratio = m.lambda_x(s.x, keepdim=True) / m.lambda_x(s.y, keepdim=True)
-    assert_tangents(s, s.y, m.transp(s.x, s.y, s.u), m.gyration(s.y, -s.x, s.u) * ratio)
+    for p in (s.y, s.z):
+        ratio = m.lambda_x(s.x, keepdim=True) / m.lambda_x(p, keepdim=True)
+        assert_tangents(s, p, m.transp(s.x, p, s.u), m.gyration(p, -s.x, s.u) * ratio)
 
 
 @law("scalar multiplication", reach=0.6, needs=("mobius_scalar_mul",))

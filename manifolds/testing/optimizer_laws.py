@@ -13,7 +13,7 @@ from manifolds.testing.samples import Sample
 
 GROUP = "distributions and optimizers"
 GEOOPT = installed("geoopt")
-BINS = 120
+BINS = 60
 DRAWS = 4096
 
 
@@ -42,11 +42,14 @@ def radius_of_uniform_points_is_uniform(s: Sample) -> None:
 
 
 def _plane(s: Sample, far: float) -> tuple[Tensor, Tensor]:
-    """A polar grid about the origin of the two-dimensional manifold, and the area of its cells."""
-    r = (torch.arange(BINS, dtype=torch.float64) + 0.5) * (far / BINS)
-    angle = (torch.arange(BINS, dtype=torch.float64) + 0.5) * (2 * torch.pi / BINS)
+    """A polar grid about the origin of the two-dimensional manifold, and the area of its cells.
+
+    Radii grow with the square of an even grid: what is integrated then starts flat, as the midpoint rule likes it.
+    """
+    even = (torch.arange(BINS, dtype=torch.float64) + 0.5) / BINS
+    r, angle = far * even.square(), 2 * torch.pi * even
     way = torch.stack([angle.cos(), angle.sin()], -1)
-    area = s.arc(r) * (far / BINS) * (2 * torch.pi / BINS)
+    area = s.arc(r) * (2.0 * far * even / BINS) * (2 * torch.pi / BINS)
     return s.at(r[:, None, None] / 2.0 * way), area[:, None].expand(BINS, BINS)
 
 
@@ -61,12 +64,12 @@ def _normal(s: Sample) -> WrappedNormal:
 
 @law(GROUP, small=True, examples=3)
 def density_of_the_wrapped_normal_integrates_to_one(s: Sample) -> None:
-    """By the midpoint rule, out to six deviations beyond the mean: exponentially small in the number of cells."""
+    """By the midpoint rule, out to six deviations beyond the mean."""
     normal = _normal(s)
     far = float(s.manifold.dist0(normal.mean).detach()) + 6.0 * float(normal.std.max())
     points, area = _plane(s, far)
     total = float((normal.log_prob(points).exp() * area).detach().sum())
-    assert abs(total - 1.0) < 1e-4, f"the density integrates to {total:.6f}"
+    assert abs(total - 1.0) < 1e-6, f"the density integrates to {total:.6f}"
 
 
 @law(GROUP, small=True, examples=3)
