@@ -104,21 +104,23 @@ def law(group: str, **options: Any) -> Callable[[Check], Check]:
     return register
 
 
-def assert_values(got: Tensor, wanted: Tensor, tolerance: Tensor | float, floor: Tensor | float = 0.0) -> None:
+def assert_values(
+    got: Tensor, wanted: Tensor, tolerance: Tensor | float, floor: Tensor | float = 0.0, name: str = "it"
+) -> None:
     """``|got - wanted| <= tolerance · |wanted| + floor``, everywhere, and nothing but numbers."""
     got, wanted = got.detach().double(), wanted.detach().double()
-    assert got.shape == wanted.shape, f"shape {tuple(got.shape)} instead of {tuple(wanted.shape)}"
-    assert bool(torch.isfinite(got).all()), "a value is not finite"
+    assert got.shape == wanted.shape, f"{name} has shape {tuple(got.shape)} instead of {tuple(wanted.shape)}"
+    assert bool(torch.isfinite(got).all()), f"{name} has a value that is not finite"
     excess = ((got - wanted).abs() - (tolerance * wanted.abs() + floor)).detach()
     if excess.numel():
         worst = int(excess.argmax())
-        error = f"got {got.reshape(-1)[worst]:.9g}, wanted {wanted.reshape(-1)[worst]:.9g}, over by {excess.max():.3g}"
-        assert float(excess.max()) <= 0.0, error
+        pair = f"got {got.reshape(-1)[worst]:.9g}, wanted {wanted.reshape(-1)[worst]:.9g}, over by {excess.max():.3g}"
+        assert float(excess.max()) <= 0.0, pair if name == "it" else f"{name}: {pair}"
 
 
-def assert_zero(values: Tensor, floor: Tensor | float) -> None:
+def assert_zero(values: Tensor, floor: Tensor | float, name: str = "it") -> None:
     """``|values| <= floor``, everywhere."""
-    assert_values(values, torch.zeros_like(values), 0.0, floor)
+    assert_values(values, torch.zeros_like(values), 0.0, floor, name)
 
 
 def assert_points(s: Sample, got: Tensor, wanted: Tensor, *through: Tensor, slack: Tensor | float = 0.0) -> None:

@@ -65,7 +65,7 @@ def operations_and_gradients_tend_to_the_flat_ones(s: Sample) -> None:
             rate = 4.0 * c**0.5 if row.name == "busemann" else 40.0 * c
             curved = _value_and_slopes(m.with_curvature(c), row, leaves)
             for got, wanted in zip(curved, flat, strict=False):
-                assert_zero(got - wanted, (rate + 1e-12) * size**4)
+                assert_zero(got - wanted, (rate + 1e-12) * size**4, row.name)
 
 
 @law("limits", small=True, examples=3, needs=("with_curvature", "half_aperture", "cone_angle"))
