@@ -7,7 +7,7 @@ from torch import Tensor
 from manifolds import scalars
 from manifolds.differentiable import maps_over_batches
 from manifolds.mappings import Points, expmap, logmap, margin, sqdist, storage_dtype, within
-from manifolds.pairwise import pairwise_root
+from manifolds.pairwise import pairwise_ratio
 from manifolds.scalars import Curvature, square
 
 Weights = Float[Tensor, "*batch n"]
@@ -57,7 +57,7 @@ def _gyromidpoint(x: Tensor, w: Tensor, c: Curvature) -> Tensor:
     total = torch.where(total > 0, total, 1.0)
     t = (pull * x).sum(-2, keepdim=True) / total
     if x.shape[-2] <= PAIRS_UP_TO:
-        ratio = pairwise_root(x, None, c).square()
+        ratio = pairwise_ratio(x, None, c)
         left = w @ w.mT * (0.25 + 0.5 * c * ratio)
         rest = left.sum((-2, -1), keepdim=True) / (top * total).square()
     else:

@@ -6,6 +6,7 @@ pass, which is two more products. Both are taken in blocks that fit a memory bud
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -79,25 +80,43 @@ def _(x: Tensor, y: Tensor, c: Tensor, same: bool) -> Tensor:
     return x.new_empty((*batch, x.shape[-2], y.shape[-2]))
 
 
-def _root_gradients(grad: Tensor, x: Tensor, y: Tensor, c: Tensor, root: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of ``√(δ/(ab))`` in ``x``, ``y`` and ``c``, made of differentiable operations."""
-    wide, tiny = scalars.wide_dtype(x), torch.finfo(x.dtype).tiny
+Factors = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def _root_factors(root: Tensor) -> tuple[Tensor, Tensor]:
+    """What multiplies ``dδ/(2ab)`` and ``-da/(2a) - db/(2b)`` in the differential of ``√(δ/(ab))``."""
+    positive = root > 0
+    lowest = torch.finfo(root.dtype).tiny
+    return torch.where(positive, 1.0 / torch.where(positive, root, 1.0).clamp(min=lowest), 0.0), root
+
+
+def _ratio_factors(ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """The same for ``δ/(ab)``, which is smooth where points coincide."""
+    return torch.full_like(ratio, 2.0), 2.0 * ratio
+
+
+def _pair_gradients(
+    factors: Factors, grad: Tensor, x: Tensor, y: Tensor, c: Tensor, value: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of a function of ``δ/(ab)`` in ``x``, ``y`` and ``c``, made of differentiable operations."""
+    wide = scalars.wide_dtype(x)
     xx, yy = scalars.square(x), scalars.square(y)
     a, b = margin_of(c * xx, x, c), margin_of(c * yy, y, c)
     floor = lowest_margin(x.dtype)
     inner_a, inner_b = (a > floor) / a, (b > floor) / b
-    batch = root.shape[:-2].numel()
+    batch = value.shape[:-2].numel()
     row_blocks = _blocks(x.shape[-2], x.shape[-1], batch, x.device)
     grad_x: list[Tensor | None] = [None] * len(row_blocks)
     grad_y, grad_c = [], []
     for columns in _blocks(y.shape[-2], y.shape[-1], batch, x.device):
         right, own = y[..., columns, :].to(wide), None
         for i, rows in enumerate(row_blocks):
-            left, r, g = x[..., rows, :].to(wide), root[..., rows, columns], grad[..., rows, columns]
-            along = (g * r).to(wide)
+            left, g = x[..., rows, :].to(wide), grad[..., rows, columns]
+            to_gap, to_margins = factors(value[..., rows, columns])
+            along = (g * to_margins).to(wide)
             pull_left = inner_a[..., rows, :] * along.sum(-1, keepdim=True)
             pull_right = inner_b[..., columns, :] * along.sum(-2)[..., None]
-            weight = torch.where(r > 0, g / r.clamp(min=tiny), 0.0).to(wide) / (a[..., rows, :] * b[..., columns, :].mT)
+            weight = (g * to_gap).to(wide) / (a[..., rows, :] * b[..., columns, :].mT)
             part = (weight.sum(-1, keepdim=True) + c * pull_left) * left - weight @ right
             grad_x[i] = _added(grad_x[i], part.sum_to_size(left.shape))
             part = (weight.sum(-2)[..., None] + c * pull_right) * right - weight.mT @ left
@@ -120,8 +139,10 @@ def _added(total: Tensor | None, part: Tensor) -> Tensor:
 maps_over_batches(_pair_root, axes=2)
 
 
-def _root_tangents(x: Tensor, y: Tensor, c: Tensor, root: Tensor, dx: Tensor, dy: Tensor, dc: Tensor) -> Tensor:
-    """Tangents of ``√(δ/(ab))`` from those of ``x``, ``y`` and ``c``."""
+def _pair_tangents(
+    factors: Factors, x: Tensor, y: Tensor, c: Tensor, value: Tensor, dx: Tensor, dy: Tensor, dc: Tensor
+) -> Tensor:
+    """Tangents of a function of ``δ/(ab)`` from those of ``x``, ``y`` and ``c``."""
     wide, floor = scalars.wide_dtype(x), lowest_margin(x.dtype)
     (wide_x, wide_y, dx, dy) = (t.to(wide) for t in (x, y, dx, dy))
     xx, yy = scalars.square(x), scalars.square(y)
@@ -130,24 +151,24 @@ def _root_tangents(x: Tensor, y: Tensor, c: Tensor, root: Tensor, dx: Tensor, dy
     half_gap = own_x + own_y.mT - dx @ wide_y.mT - wide_x @ dy.mT
     from_a = torch.where(a > floor, (c * own_x + dc * xx / 2) / a, 0.0)
     from_b = torch.where(b > floor, (c * own_y + dc * yy / 2) / b, 0.0)
-    positive = root > 0
-    stretch = half_gap / (a * b.mT * torch.where(positive, root, 1.0))
-    return torch.where(positive, stretch + root * (from_a + from_b.mT), 0.0).to(x.dtype)
+    to_gap, to_margins = factors(value)
+    return (to_gap * half_gap / (a * b.mT) + to_margins * (from_a + from_b.mT)).to(x.dtype)
 
 
-def _roots(same: bool) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """``_pair_root`` with its derivatives; the operator itself stays opaque to ``torch.compile``."""
+def _pair_function(power: int, factors: Factors, same: bool) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """A power of ``_pair_root`` with its derivatives; the operator itself stays opaque to ``torch.compile``."""
 
     def forward(x: Tensor, y: Tensor, c: Tensor) -> Tensor:
-        return _pair_root(x, y, c, same)
+        return _pair_root(x, y, c, same) ** power
 
-    def pullback(_need: Any, x: Tensor, y: Tensor, c: Tensor, root: Tensor, grad: Tensor) -> Any:
-        return _root_gradients(grad, x, y, c, root)
+    def pullback(_need: Any, x: Tensor, y: Tensor, c: Tensor, value: Tensor, grad: Tensor) -> Any:
+        return _pair_gradients(factors, grad, x, y, c, value)
 
-    return differentiable(forward, pullback, _root_tangents, keeps_output=True)
+    return differentiable(forward, pullback, partial(_pair_tangents, factors), keeps_output=True)
 
 
-_ROOTS = {same: _roots(same) for same in (False, True)}
+_ROOTS = {same: _pair_function(1, _root_factors, same) for same in (False, True)}
+_RATIOS = {same: _pair_function(2, _ratio_factors, same) for same in (False, True)}
 
 
 def _arc_length_forward(r: Tensor, c: Tensor) -> Tensor:
@@ -208,6 +229,15 @@ def pairwise_dist(x: Points, y: Points | None = None, c: Curvature = 1.0) -> Mat
 
 def pairwise_root(x: Points, y: Points | None, c: Curvature) -> Matrix:
     """``√(δ/(ab))`` for all pairs of rows: ``sinh(√c d/2)/√c``, and half the distance where ``c`` is the float zero."""
+    return _of_pairs(_ROOTS, x, y, c)
+
+
+def pairwise_ratio(x: Points, y: Points | None, c: Curvature) -> Matrix:
+    """The square of ``pairwise_root``, ``δ/(ab)``, with derivatives of every order where points coincide."""
+    return _of_pairs(_RATIOS, x, y, c)
+
+
+def _of_pairs(functions: dict[bool, Callable[..., Matrix]], x: Points, y: Points | None, c: Curvature) -> Matrix:
     same = y is None or y is x
     x, y = _matrices(x, y)
     y = y.view_as(y) if y is x else y
@@ -215,7 +245,7 @@ def pairwise_root(x: Points, y: Points | None, c: Curvature) -> Matrix:
         c = _matrix_curvature(x, c)
     else:
         c = torch.zeros((), dtype=scalars.wide_dtype(x), device=x.device)
-    return _ROOTS[same](x, y, c)
+    return functions[same](x, y, c)
 
 
 def _matrix_curvature(x: Tensor, c: Curvature) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from manifolds import scalars
 from manifolds.differentiable import differentiable
 from manifolds.mappings import Tangents, Values, finish
-from manifolds.pairwise import Matrix, pairwise_flat
+from manifolds.pairwise import Matrix, pairwise_ratio
 from manifolds.scalars import Curvature
 
 LARGE = 30.0
@@ -104,7 +104,7 @@ def _summed(each: Tensor, c: Tensor) -> Tensor:
 
 def _chords(hat_u: Tensor, hat_v: Tensor, same: bool) -> Tensor:
     """Squared chords between directions; symmetric bit for bit within one set."""
-    return pairwise_flat(hat_u, None if same else hat_v).square() / 4.0
+    return pairwise_ratio(hat_u, None if same else hat_v, 0.0)
 
 
 def _pairs(same: bool) -> Callable[[Tensor, Tensor, Tensor], Tensor]:

@@ -39,6 +39,19 @@ def test_derivatives_of_both_orders(name):
     assert torch.autograd.gradgradcheck(matrix, (x, y))
 
 
+@pytest.mark.parametrize("name", ["polar", "ball"])
+def test_second_derivatives_of_collinear_pairs(name):
+    matrix, single = MATRICES[name]
+    x = cloud(3, 2)
+    y = x * torch.tensor([[0.5], [1.7], [-0.8]], dtype=torch.float64)
+
+    def along(function):
+        return torch.func.hessian(lambda p: function(p, y))(x)
+
+    got = along(lambda p, q: matrix(p, q).diagonal().sum())
+    assert torch.allclose(got, along(lambda p, q: single(p, q).sum()), atol=1e-10)
+
+
 def test_derivatives_in_the_curvature():
     x, y = cloud(3, 2), cloud(4, 2, seed=1)
     c = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
