@@ -45,7 +45,7 @@ def checked(k: float) -> float:
 def aperture_of(reach: Rows | float, length: Rows) -> Rows:
     """``arcsin(reach/length)``, π/2 with gradient zero where that is not below one."""
     narrow = reach < length
-    sine = torch.where(narrow, reach, 0.0) / torch.where(narrow, length, 1.0)
+    sine = torch.where(narrow, reach / torch.where(narrow, length, 1.0), 0.0)
     return torch.where(narrow, torch.asin(sine), torch.pi / 2)
 
 
