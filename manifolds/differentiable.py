@@ -64,7 +64,7 @@ def elementwise(forward: Callable[[Tensor], Tensor], slope: Callable[[Tensor], T
     """A function of every entry with its derivative.
 
     Example:
-        >>> elementwise(torch.sin, torch.cos)(torch.zeros(1))
+        >>> elementwise(lambda w: w.sin(), lambda w: w.cos())(torch.zeros(1))
         tensor([0.])
     """
     return differentiable(forward, lambda _need, w, grad: grad * slope(w), lambda w, tangent: tangent * slope(w))
