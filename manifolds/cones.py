@@ -128,7 +128,9 @@ def busemann(p: Tangents, x: Points, c: Curvature = 1.0, keepdim: bool = False) 
     near = change > -0.5
     gap = square(p - root_c * x)
     horizon = torch.where(near, torch.log1p(torch.where(near, change, 0.0)), torch.log(torch.where(near, 1.0, gap)))
-    return finish((horizon - torch.log(a)) / root_c, dtype, keepdim)
+    inner = radius_square < 0.5
+    rest = torch.where(inner, torch.log1p(torch.where(inner, -radius_square, 0.0)), torch.log(a))
+    return finish((horizon - rest) / root_c, dtype, keepdim)
 
 
 def unit(p: Tangents) -> Tangents:

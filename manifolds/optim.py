@@ -59,6 +59,9 @@ def riemannian_adam(parameters: Iterable[Any], lr: float = 1e-3, **options: Any)
 def riemannian_sgd(parameters: Iterable[Any], lr: float, **options: Any) -> geoopt.optim.RiemannianSGD:
     """Geoopt's Riemannian gradient descent; plain parameters are stepped as in SGD.
 
+    With ``momentum`` geoopt 0.5.1 starts its buffer from the Euclidean gradient, which is long near the boundary: start
+    points well inside, or leave momentum out.
+
     Example:
         >>> from manifolds import PoincareBall
         >>> _ = riemannian_sgd([manifold_parameter(torch.zeros(2), PoincareBall())], lr=0.1)
