@@ -215,6 +215,13 @@ def flip(path):
     path.write_bytes(bytes(data))
 
 
+def point_elsewhere(index):
+    """To whole files, but outside of the folder: what is read there could be removed there."""
+    for file in index.parent.glob("*.safetensors"):
+        file.rename(index.parent.parent / file.name)
+    index.write_text(index.read_text().replace('"name": "', '"name": "../'))
+
+
 DAMAGES = {
     "one flipped bit": ("pooled.safetensors", flip),
     "one flipped bit of parts": ("parts.safetensors", flip),
@@ -222,10 +229,7 @@ DAMAGES = {
     "a missing file": ("pooled.safetensors", Path.unlink),
     "an index of garbage": ("json", lambda path: path.write_text("{")),
     "an index of other form": ("json", lambda path: path.write_text('{"format": 1, "rows": 3, "files": []}')),
-    "an index that points elsewhere": (
-        "json",
-        lambda path: path.write_text(path.read_text().replace('"name": "', '"name": "../')),
-    ),
+    "an index that points elsewhere": ("json", point_elsewhere),
 }
 
 

@@ -195,21 +195,28 @@ def is_running(pid):
 def test_a_script_without_a_guard_runs_once_and_its_workers_die_with_it(tmp_path):
     write_images(tmp_path / "photos")
     (tmp_path / "script.py").write_text(SCRIPT)
-    command = [sys.executable, "-W", "error", "script.py", "photos"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, **pipes) as script:
+    command, errors = [sys.executable, "-W", "error", "script.py", "photos"], tmp_path / "errors"
+    settings = {
+        "cwd": tmp_path,
+        "env": {**os.environ, "PYTHONPATH": str(ROOT)},
+        "stdout": subprocess.PIPE,
+        "text": True,
+    }
+    with errors.open("w") as file, subprocess.Popen(command, stderr=file, **settings) as script:
         lines = [script.stdout.readline().split() for _ in range(10)]
         os.kill(script.pid, signal.SIGKILL)
-        errors = script.stderr.read()
-    assert [line[0] for line in lines] == ["started", *["worker"] * 9], errors
-    assert errors == ""
+    assert errors.read_text() == ""
+    assert [line[0] for line in lines] == ["started", *["worker"] * 9]
     workers = {int(line[1]) for line in lines[1:]} - {script.pid}
     assert workers
     for _ in range(100):
         if not any(map(is_running, workers)):
             break
         time.sleep(0.1)
-    assert not any(map(is_running, workers))
+    left = [pid for pid in workers if is_running(pid)]
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left
 
 
 def test_many_rows_come_back_in_order(source, small_backbone):
