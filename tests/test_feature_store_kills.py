@@ -57,8 +57,9 @@ def finishes(child):
     return os.waitpid(child, 0)[1] == 0
 
 
-def disturb(photos, folder):
-    """Writers killed at random moments, then one that finishes; then two that write at once."""
+def disturb(photos):
+    """Writers killed at random moments, then one that finishes; then two that write at once; all in this folder."""
+    folder = Path()
     undisturbed, begin = start_writer(photos, folder / "undisturbed"), time.monotonic()
     assert finishes(undisturbed)
     duration = time.monotonic() - begin
@@ -76,7 +77,7 @@ def disturb(photos, folder):
 
 def test_kills_at_any_moment_and_two_writers_leave_the_store_of_an_undisturbed_run(tmp_path, tokenizer):
     photos = write_images(tmp_path / "photos", per_class=30)
-    script = "import pathlib, sys; from tests.test_feature_store_kills import disturb; disturb(sys.argv[1], pathlib.Path('.'))"
+    script = "import sys; from tests.test_feature_store_kills import disturb; disturb(sys.argv[1])"
     finished = subprocess.run(
         [sys.executable, "-c", script, str(photos)],
         cwd=tmp_path,
