@@ -85,9 +85,8 @@ Factors = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 def _root_factors(root: Tensor) -> tuple[Tensor, Tensor]:
     """What multiplies ``dδ/(2ab)`` and ``-da/(2a) - db/(2b)`` in the differential of ``√(δ/(ab))``."""
-    positive = root > 0
-    lowest = torch.finfo(root.dtype).tiny
-    return torch.where(positive, 1.0 / torch.where(positive, root, 1.0).clamp(min=lowest), 0.0), root
+    resolved = root > torch.finfo(root.dtype).tiny
+    return torch.where(resolved, torch.where(resolved, root, 1.0).reciprocal(), 0.0), root
 
 
 def _ratio_factors(ratio: Tensor) -> tuple[Tensor, Tensor]:
