@@ -80,6 +80,11 @@ def _add_source_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--views", type=int, default=3, help="augmented views of each training image, beside the plain one (default 3)"
     )
+    command.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="make image features anew and keep none; they are kept in $HYPERADAPT_CACHE, else ~/.cache/hyperadapt",
+    )
 
 
 def _add_run_options(command: argparse.ArgumentParser, out: Path | None) -> None:

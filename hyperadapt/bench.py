@@ -15,6 +15,7 @@ from hyperadapt.config import to_dict
 from hyperadapt.data import AbstractImageSource, AbstractSource, FeatureSource, Part, check_images
 from hyperadapt.errors import InputError
 from hyperadapt.evaluation import Counts, count_correct
+from hyperadapt.feature_store import FeatureStore
 from hyperadapt.features import AbstractFrozenFeatures, StoredFeatures, TowerFeatures
 from hyperadapt.fit import facts_of
 from hyperadapt.methods import Method, load_method
@@ -66,13 +67,14 @@ class Settings:
 
 
 def frozen_features(
-    source: AbstractSource, backbone: str, device: str, views: int, keep_parts: bool = False
+    source: AbstractSource, backbone: str, device: str, views: int, keep_parts: bool = False, cache: bool = True
 ) -> AbstractFrozenFeatures:
-    """Stored features as they are, images through the named backbone."""
+    """Stored features as they are, images through the named backbone or, with `cache`, from the store on disk."""
     if isinstance(source, FeatureSource):
         return StoredFeatures(source, resolve_device(device))
     assert isinstance(source, AbstractImageSource)
-    return TowerFeatures(source, load_backbone(backbone, device=device), views, keep_parts)
+    store = FeatureStore() if cache else None
+    return TowerFeatures(source, load_backbone(backbone, device=device), views, keep_parts, store)
 
 
 def _without(part: Part, bad: set[int]) -> Part:
@@ -93,7 +95,7 @@ class Prepared:
     zero_shot: Counts
 
 
-def _prepare(features: AbstractFrozenFeatures, settings: Settings, reporter: Reporter) -> Prepared:
+def _prepare(features: AbstractFrozenFeatures, settings: Settings, reporter: Reporter, trains: bool) -> Prepared:
     """Draw, take out corrupt images where that was asked for, encode every image once, score zero-shot CLIP."""
     source = features.source
     for sentence in source.notices(settings.shots):
@@ -112,7 +114,8 @@ def _prepare(features: AbstractFrozenFeatures, settings: Settings, reporter: Rep
             part = _without(part, set(bad))
             rows = np.array([row for row in rows if int(row) not in bad])
         with reporter.task(f"{source.name}: features of {len(rows)} images") as progress:
-            features.encode_missing(rows, progress)
+            training = [(task.shots.rows, seed) for seed, task in tasks.items()] if trains else []
+            features.encode_missing(rows, progress, training)
     return Prepared(tasks, _zero_shot(features, part))
 
 
@@ -153,7 +156,7 @@ def bench_base_to_novel(
         "shots": settings.shots,
         "skip_corrupt": settings.skip_corrupt,
     }
-    prepared = _prepare(features, settings, reporter)
+    prepared = _prepare(features, settings, reporter, any(method.training is not None for method in methods))
     records, kept = [], 0
     for method in methods:
         decided = {seed: {**fixed, "seed": seed, "method": method.to_dict()} for seed in settings.seeds}

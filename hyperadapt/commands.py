@@ -72,7 +72,9 @@ def fit(arguments: argparse.Namespace) -> int:
         reporter = TerminalReporter(Console(stderr=True, quiet=world.rank > 0))
         for sentence in source.notices(settings.shots):
             reporter.say(sentence)
-        features = frozen_features(source, arguments.backbone, str(device), arguments.views, method.pools_parts)
+        features = frozen_features(
+            source, arguments.backbone, str(device), arguments.views, method.pools_parts, not arguments.no_cache
+        )
         with reporter.task(f"{method.name}, seed {settings.seed}") as progress:
             record, found = fit_source(features, method, settings, progress, world)
     say = partial(Console(quiet=world.rank > 0).print, highlight=False, soft_wrap=True, markup=False)
@@ -92,7 +94,8 @@ def _run(source: AbstractSource, arguments: argparse.Namespace, backbone: str, v
     together = getattr(arguments, "together", False)
     settings = Settings(arguments.shots, seeds, arguments.out, skip_corrupt, together)
     reporter = TerminalReporter(Console(stderr=True))
-    features = frozen_features(source, backbone, arguments.device, views, any(m.pools_parts for m in methods))
+    keep_parts, cache = any(m.pools_parts for m in methods), not getattr(arguments, "no_cache", False)
+    features = frozen_features(source, backbone, arguments.device, views, keep_parts, cache)
     records = bench_base_to_novel(features, methods, settings, reporter)
     console = Console()
     say = partial(console.print, highlight=False, soft_wrap=True, markup=False)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hyperadapt.__main__ import main
+from hyperadapt.backbone import Backbone
 from tests.scenes import write_features, write_images
 
 
@@ -76,6 +77,23 @@ def test_seeds_trained_together_have_the_counts_of_single_runs_and_say_so(tmp_pa
         assert apart["counts"] == together["counts"]
         assert apart["trained_with_seeds"] == []
         assert together["trained_with_seeds"] == ([] if apart["method"]["name"] == "zero-shot" else [1, 2])
+
+
+def test_a_second_bench_on_the_same_images_never_runs_the_image_tower(tmp_path, monkeypatch):
+    images = write_images(tmp_path / "photos")
+    arguments = ["--data", images, "--methods", "zero-shot", fast_recipe(tmp_path), "--shots", 2, "--seeds", 1]
+    assert bench(*arguments, out=tmp_path / "first") == 0
+    calls = []
+    encode = Backbone.encode_images
+    monkeypatch.setattr(Backbone, "encode_images", lambda *a, **k: calls.append(1) or encode(*a, **k))
+    assert bench(*arguments, out=tmp_path / "second") == 0
+    assert not calls
+    assert bench(*arguments, "--no-cache", out=tmp_path / "third") == 0
+    assert calls
+    first, *others = (
+        [record["counts"] for record in results(tmp_path / name).values()] for name in ("first", "second", "third")
+    )
+    assert all(other == first for other in others)
 
 
 def test_finished_runs_are_not_repeated_and_other_settings_are_not_mixed_up(tmp_path, capsys):
