@@ -36,8 +36,8 @@ def parser() -> argparse.ArgumentParser:
     b2n.add_argument(
         "--together",
         action="store_true",
-        help="train the seeds of a method as one computation where it works on stored features: quicker, equal to a "
-        "rounding, not resumed inside a run",
+        help="train the seeds of a method as one computation where it works on stored features: equal to a rounding, "
+        "not resumed inside a run; no gain to speak of on a CPU",
     )
     _add_run_options(b2n, out=None)
 

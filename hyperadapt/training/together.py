@@ -1,8 +1,10 @@
 """Several runs of one method as one computation: seeds and shot counts side by side, in stacked parameters.
 
-Steps on stored features are short, and most of their time goes into starting operations; a batch of runs starts each
-once. Every run keeps its own batches, random numbers, optimiser and schedule, so that it is the run it would have been
-alone, up to the rounding of batched products.
+A batch of runs starts each operation once. Every run keeps its own batches, random numbers, optimiser and schedule, so
+that it is the run it would have been alone, up to the rounding of batched products.
+
+Numerics: five seeds on two CPU cores took 0.81 (LatHAdapter) to 1.15 times (XR-VLM) the time of the same runs in turn;
+there the work itself, not the starting of operations, fills most of a step.
 """
 
 import copy
@@ -60,7 +62,7 @@ def train_together(
         What `train` returns, run by run.
 
     Raises:
-        InputError: for runs that cannot be batched; see `can_be_batched`.
+        InputError: for runs that cannot be batched; see `why_apart`.
         DivergedError: as `train` raises it.
     """
     for run in runs:
@@ -120,16 +122,16 @@ class _Stack:
         batches = [training.sampler.next() for training in self.trainings]
         if self.shapes is None:
             self.shapes = self._requests(batches[0])
-        rows = zip(self.trainings, batches, strict=True)
-        images = torch.stack([t.data.images.pooled[batch.rows] for t, batch in rows])
-        labels = torch.stack([t.data.labels[b.images] for t, b in zip(self.trainings, batches, strict=True)])
+        pairs = list(zip(self.trainings, batches, strict=True))
+        images = torch.stack([training.data.images.pooled[batch.rows] for training, batch in pairs])
+        labels = torch.stack([training.data.labels[batch.images] for training, batch in pairs])
         drawn = [[t.draws.rand(*shape) for shape in self.shapes] for t in self.trainings]
         numbers = [torch.stack(same) for same in zip(*drawn, strict=True)]
         terms: dict[str, Tensor] = vmap(self._terms)(self.parameters, self.buffers, images, labels, numbers)
         for parameter in self.parameters.values():
             parameter.grad = None
         torch.stack(list(terms.values())).sum().backward()
-        for i, (training, batch) in enumerate(zip(self.trainings, batches, strict=True)):
+        for i, (training, batch) in enumerate(pairs):
             for name, parameter in training.model.named_parameters():
                 grad = self.parameters[name].grad
                 parameter.grad = None if grad is None else grad[i]
