@@ -74,11 +74,11 @@ def maps_over_batches(operator: Any, axes: int) -> None:
     """Let ``vmap`` map an opaque operator whose tensors broadcast in all but their last ``axes`` axes.
 
     Args:
-        operator: made by ``torch.library.custom_op``, one tensor out.
+        operator: made by ``torch.library.custom_op``, tensors out.
         axes: number of axes that are not batch axes.
     """
 
-    def rule(_info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Tensor, int]:
+    def rule(_info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> Any:
         depth = max(t.ndim - (d is not None) for t, d in zip(arguments, in_dims, strict=False) if isinstance(t, Tensor))
         moved = []
         for argument, d in zip(arguments, in_dims, strict=False):
@@ -87,6 +87,7 @@ def maps_over_batches(operator: Any, axes: int) -> None:
                 fill = max(axes, depth) - argument.ndim + 1
                 argument = argument.reshape(argument.shape[0], *(1,) * fill, *argument.shape[1:])
             moved.append(argument)
-        return operator(*moved), 0
+        result = operator(*moved)
+        return result, (0,) * len(result) if isinstance(result, tuple) else 0
 
     operator.register_vmap(rule)

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from manifolds import scalars
+from manifolds.differences import NEAR_BELOW, weighted_differences
 from manifolds.differentiable import differentiable, maps_over_batches
 from manifolds.mappings import Points, lowest_margin, margin_of
 from manifolds.scalars import Curvature
@@ -80,18 +81,18 @@ def _(x: Tensor, y: Tensor, c: Tensor, same: bool) -> Tensor:
     return x.new_empty((*batch, x.shape[-2], y.shape[-2]))
 
 
-Factors = Callable[[Tensor], tuple[Tensor, Tensor]]
+Factors = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
-def _root_factors(root: Tensor) -> tuple[Tensor, Tensor]:
-    """What multiplies ``dδ/(2ab)`` and ``-da/(2a) - db/(2b)`` in the differential of ``√(δ/(ab))``."""
+def _root_factors(root: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``δ/(ab)``, and what multiplies ``dδ/(2ab)`` and ``-da/(2a) - db/(2b)`` in the differential of ``√(δ/(ab))``."""
     resolved = root > torch.finfo(root.dtype).tiny
-    return torch.where(resolved, torch.where(resolved, root, 1.0).reciprocal(), 0.0), root
+    return root.square(), torch.where(resolved, torch.where(resolved, root, 1.0).reciprocal(), 0.0), root
 
 
-def _ratio_factors(ratio: Tensor) -> tuple[Tensor, Tensor]:
+def _ratio_factors(ratio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The same for ``δ/(ab)``, which is smooth where points coincide."""
-    return torch.full_like(ratio, 2.0), 2.0 * ratio
+    return ratio, torch.full_like(ratio, 2.0), 2.0 * ratio
 
 
 def _pair_gradients(
@@ -104,35 +105,34 @@ def _pair_gradients(
     floor = lowest_margin(x.dtype)
     inner_a, inner_b = (a > floor) / a, (b > floor) / b
     batch = value.shape[:-2].numel()
-    row_blocks = _blocks(x.shape[-2], x.shape[-1], batch, x.device)
-    grad_x: list[Tensor | None] = [None] * len(row_blocks)
-    grad_y, grad_c = [], []
-    for columns in _blocks(y.shape[-2], y.shape[-1], batch, x.device):
-        right, own = y[..., columns, :].to(wide), None
-        for i, rows in enumerate(row_blocks):
-            left, g = x[..., rows, :].to(wide), grad[..., rows, columns]
-            to_gap, to_margins = factors(value[..., rows, columns])
-            along = (g * to_margins).to(wide)
-            pull_left = inner_a[..., rows, :] * along.sum(-1, keepdim=True)
-            pull_right = inner_b[..., columns, :] * along.sum(-2)[..., None]
-            weight = (g * to_gap).to(wide) / (a[..., rows, :] * b[..., columns, :].mT)
-            part = (weight.sum(-1, keepdim=True) + c * pull_left) * left - weight @ right
-            grad_x[i] = _added(grad_x[i], part.sum_to_size(left.shape))
-            part = (weight.sum(-2)[..., None] + c * pull_right) * right - weight.mT @ left
-            own = _added(own, part.sum_to_size(right.shape))
-            each = (pull_left * xx[..., rows, :]).sum(-2, keepdim=True)
-            grad_c.append(each + (pull_right * yy[..., columns, :]).sum(-2, keepdim=True))
-        grad_y.append(own.to(y.dtype))  # pyright: ignore[reportOptionalMemberAccess]
-    total_c = 0.5 * torch.stack(grad_c).sum(0)
-    return (
-        torch.cat([part.to(x.dtype) for part in grad_x if part is not None], -2),
-        torch.cat(grad_y, -2),
-        total_c.sum_to_size(c.shape) if c.ndim else total_c.sum(),
-    )
+    to_x, to_y, pull_x, pull_y = [], [], [], []
+    for j, columns in enumerate(_blocks(y.shape[-2], y.shape[-1], batch, x.device)):
+        for i, rows in enumerate(_blocks(x.shape[-2], x.shape[-1], batch, x.device)):
+            g = grad[..., rows, columns]
+            ratio, to_gap, to_margins = factors(value[..., rows, columns])
+            along = g * to_margins
+            margins = a[..., rows, :] * b[..., columns, :].mT
+            near = ratio * margins < NEAR_BELOW * (xx[..., rows, :] + yy[..., columns, :].mT)
+            weight = (g * to_gap).to(wide) / margins
+            left, right = weighted_differences(weight, x[..., rows, :], y[..., columns, :], near)
+            _add_at(to_x, i, left)
+            _add_at(to_y, j, right)
+            _add_at(pull_x, i, along.sum(-1, keepdim=True))
+            _add_at(pull_y, j, along.sum(-2)[..., None])
+    from_a, from_b = inner_a * torch.cat(pull_x, -2), inner_b * torch.cat(pull_y, -2)
+    grad_x = torch.cat(to_x, -2) + scalars.narrow(c * from_a, x.dtype) * x
+    grad_y = torch.cat(to_y, -2) + scalars.narrow(c * from_b, y.dtype) * y
+    grad_c = 0.5 * ((from_a * xx).sum(-2, keepdim=True) + (from_b * yy).sum(-2, keepdim=True))
+    grad_c = grad_c.sum_to_size(c.shape) if c.ndim else grad_c.sum()
+    return grad_x.sum_to_size(x.shape), grad_y.sum_to_size(y.shape), grad_c
 
 
-def _added(total: Tensor | None, part: Tensor) -> Tensor:
-    return part if total is None else total + part
+def _add_at(parts: list[Tensor], place: int, part: Tensor) -> None:
+    """Add to one of the parts, the next new one included."""
+    if place < len(parts):
+        parts[place] = parts[place] + part
+    else:
+        parts.append(part)
 
 
 maps_over_batches(_pair_root, axes=2)
@@ -150,7 +150,7 @@ def _pair_tangents(
     half_gap = own_x + own_y.mT - dx @ wide_y.mT - wide_x @ dy.mT
     from_a = torch.where(a > floor, (c * own_x + dc * xx / 2) / a, 0.0)
     from_b = torch.where(b > floor, (c * own_y + dc * yy / 2) / b, 0.0)
-    to_gap, to_margins = factors(value)
+    _, to_gap, to_margins = factors(value)
     return (to_gap * half_gap / (a * b.mT) + to_margins * (from_a + from_b.mT)).to(x.dtype)
 
 
