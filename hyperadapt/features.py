@@ -60,9 +60,9 @@ class AbstractFrozenFeatures(ABC):
     logit_scale: float
     classes: ClassText
 
-    def context(self, classes: ClassText) -> BuildContext:
-        """What components may know of these features when they are built for some classes."""
-        return BuildContext(classes, self.embed_dim, self.part_width, self.logit_scale)
+    def context(self, classes: ClassText, training_images: int = 1) -> BuildContext:
+        """What components may know of these features when they are built for some classes and so many images."""
+        return BuildContext(classes, self.embed_dim, self.part_width, self.logit_scale, training_images)
 
     @abstractmethod
     def training_views(

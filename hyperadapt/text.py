@@ -218,6 +218,11 @@ class TextTower:
 
         return encode
 
+    def word_vectors(self, text: str) -> Float[Tensor, "n w"]:
+        """Token embeddings of a text without its marks, from which learned contexts can start."""
+        ids = self.tokenize([text])
+        return self._words(ids[:, self._start_marks : int(self._end_positions(ids)[0])].to(self.device))[0]
+
     @torch.no_grad()
     def _words(self, ids: Int[Tensor, "n l"]) -> Float[Tensor, "n l w"]:
         return self.tower.token_embedding(ids)
@@ -238,6 +243,7 @@ class ClassText:
         weights: (K, D) L2-normalised class features that zero-shot scoring uses.
         tower: the text tower, for learned prompts; None where only stored features exist.
         attributes: (M, D) attribute features that an adapter attached, or None.
+        frozen: (K, D) class features as they were before an adapter, where it attached them.
     """
 
     names: tuple[str, ...]
@@ -245,6 +251,7 @@ class ClassText:
     weights: Float[Tensor, "k d"]
     tower: TextTower | None = None
     attributes: Float[Tensor, "m d"] | None = None
+    frozen: Float[Tensor, "k d"] | None = None
 
     def __len__(self) -> int:
         return len(self.names)

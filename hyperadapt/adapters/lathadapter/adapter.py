@@ -1,0 +1,106 @@
+"""The adapter: attributes, bridges to categories and images, hierarchy."""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from hyperadapt.adapters.base import AbstractAdapter, BuildContext, TrainingBatch
+from hyperadapt.adapters.lathadapter.attributes import build_attributes
+from hyperadapt.adapters.lathadapter.bridges import category_bridge, image_bridge
+from hyperadapt.adapters.lathadapter.config import LatHAdapterConfig
+from hyperadapt.adapters.lathadapter.hierarchy import Hierarchy, Nodes, total
+from hyperadapt.backbone import ImageFeatures
+from hyperadapt.registry import register
+from hyperadapt.text import ClassText
+from hyperadapt.training_config import TrainingConfig
+
+EXTRA_CATEGORIES = 64
+"""Categories that join the hierarchy of a step beside one for each image, where there are that many."""
+
+
+@register(
+    "lathadapter",
+    "adapter",
+    LatHAdapterConfig,
+    summary="attribute prompts as a bridge, hierarchical regulariser in the Poincaré ball (independent implementation)",
+    source="after the abstract of Zhao et al. 2025, arXiv 2508.11176; HIER, arXiv 2212.14258",
+    training=TrainingConfig(optimizer="adamw", learning_rate=1e-3, weight_decay=1e-4, epochs=50, batch_size=64),
+)
+class LatHAdapter(AbstractAdapter):
+    """Attributes reach categories and images over bridges; a hierarchical regulariser arranges the three kinds.
+
+    No parameter belongs to a class: new names pass through the same attributes and bridges, and inference needs no
+    hyperbolic computation. Bridges start as the identity (the bottleneck apart), so training starts at zero-shot CLIP.
+    """
+
+    def __init__(self, config: LatHAdapterConfig, context: BuildContext) -> None:
+        super().__init__()
+        self.config, self.dim = config, context.embed_dim
+        self.attributes = build_attributes(config, context)
+        self.categories = category_bridge(config, self.dim)
+        self.images = image_bridge(config, self.dim)
+        self.hierarchy = Hierarchy(config, self.dim)
+        self.map_penalty = config.map_penalty / max(1, context.training_images)
+
+    def adapt_classes(self, classes: ClassText) -> ClassText:
+        """Categories over their bridge; the attributes travel along, as means over classes where each has its own."""
+        attributes = self.attributes(classes)
+        adapted = self.categories(classes.weights, attributes)
+        shared = attributes if attributes.ndim == 2 else normalize(attributes.mean(0), dim=-1)
+        weights = self._with_zero_shot(adapted, classes.weights)
+        return replace(classes, weights=weights, attributes=shared, frozen=classes.weights)
+
+    def adapt_images(self, images: ImageFeatures, classes: ClassText) -> ImageFeatures:
+        """Images over theirs."""
+        adapted = self.images(images.pooled, classes.attributes)
+        return ImageFeatures(self._with_zero_shot(adapted, images.pooled), images.parts)
+
+    def _with_zero_shot(self, adapted: Float[Tensor, "n d"], frozen: Float[Tensor, "n d"]) -> Float[Tensor, "n w"]:
+        """Side by side, so that a cosine is the mix of the adapted and the zero-shot one."""
+        share = self.config.zero_shot_share
+        if share == 0:
+            return adapted
+        return torch.cat([(1 - share) ** 0.5 * adapted, share**0.5 * frozen], dim=-1)
+
+    def _adapted(self, mixed: Float[Tensor, "n w"]) -> Float[Tensor, "n d"]:
+        share = self.config.zero_shot_share
+        return mixed if share == 0 else mixed[..., : self.dim] / (1 - share) ** 0.5
+
+    def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """Hierarchy, order of radii, consistency with zero-shot and size of linear maps, each where asked for."""
+        config, terms = self.config, {}
+        if config.hier_weight > 0 or config.radial_weight > 0:
+            nodes = self.nodes(batch)
+            if config.hier_weight > 0:
+                found = self.hierarchy.terms(nodes, batch.draws)
+                terms["hierarchy"] = config.hier_weight * total(list(found.values()))
+            if config.radial_weight > 0:
+                terms["radius"] = config.radial_weight * self.hierarchy.radial(nodes)
+        if config.consistency > 0:
+            assert batch.classes.frozen is not None
+            kept = (self._adapted(batch.classes.weights) * batch.classes.frozen).sum(-1)
+            terms["consistency"] = config.consistency * (1 - kept).mean()
+        penalty = self.categories.penalty() + self.images.penalty()
+        if isinstance(penalty, Tensor):
+            terms["map_penalty"] = self.map_penalty * penalty
+        return terms
+
+    def nodes(self, batch: TrainingBatch) -> Nodes:
+        """Points of the batch's images, of its categories and some others, and of all attributes."""
+        chosen, attributes = self._chosen(batch), batch.classes.attributes
+        assert attributes is not None
+        weights = self._adapted(batch.classes.weights)[chosen]
+        images = self._adapted(batch.images.pooled)
+        return self.hierarchy.nodes(images, batch.labels, weights, chosen, attributes)
+
+    def _chosen(self, batch: TrainingBatch) -> Int[Tensor, " k"]:
+        """The batch's categories, then random others, as many in all as images and `EXTRA_CATEGORIES`; ascending."""
+        count, size = len(batch.classes), len(batch.labels) + EXTRA_CATEGORIES
+        if count <= size:
+            return torch.arange(count, device=batch.labels.device)
+        chance = batch.draws.rand(count)
+        rank = chance.scatter(0, batch.labels, chance[batch.labels] + 1.0)
+        return rank.topk(size).indices.sort().values
