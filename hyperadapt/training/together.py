@@ -9,7 +9,7 @@ there the work itself, not the starting of operations, fills most of a step.
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,14 @@ from hyperadapt.errors import InputError
 from hyperadapt.model import FewShotModel
 from hyperadapt.training.data import TrainingSet
 from hyperadapt.training.loop import Training, threads_that_pay
+from hyperadapt.training.replay import RecordError, recorded
 from hyperadapt.training.sampling import Batch
 from hyperadapt.training.step import loss_terms
 from hyperadapt.training_config import TrainingConfig
 from manifolds.regularizers import RecordedDraws, RecordingDraws
+
+STEPS_THAT_PAY = 10
+"""Steps of a batch of runs from which recording one is worth its time, that of about six."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,7 @@ def train_together(
         for group in groups.values():
             while active := [training for training in group if training.done < training.steps]:
                 stack = _Stack(active)
-                for _ in range(min(training.steps - training.done for training in active)):
-                    stack.step()
+                for _ in stack.run(min(training.steps - training.done for training in active)):
                     progress(sum(training.done for training in trainings), total)
     return [training.finish() for training in trainings]
 
@@ -115,27 +118,57 @@ class _Stack:
             for name, buffer in model.named_buffers():
                 buffer.data = self.buffers[name][i]
         self.one = _Terms(copy.deepcopy(models[0]).to("meta"), trainings[0].data)
+        self.trained = [parameter for parameter in self.parameters.values() if parameter.requires_grad]
         self.shapes: list[tuple[int, ...]] | None = None
+        self.names: tuple[str, ...] = ()
+        self.compute: Callable[..., list[Tensor]] = self._losses_and_gradients
 
-    def step(self) -> None:
-        """One step of every run."""
-        batches = [training.sampler.next() for training in self.trainings]
-        if self.shapes is None:
-            self.shapes = self._requests(batches[0])
+    def run(self, steps: int) -> Iterator[None]:
+        """Steps of every run."""
+        for done in range(steps):
+            batches = [training.sampler.next() for training in self.trainings]
+            if self.shapes is None:
+                self.shapes = self._requests(batches[0])
+            inputs = self._inputs(batches)
+            compute = self._record if done == 0 and steps >= STEPS_THAT_PAY else self.compute
+            found = compute(*inputs)
+            self._advance(batches, found)
+            yield
+
+    def _inputs(self, batches: Sequence[Batch]) -> list[Tensor]:
+        """Images, labels and random numbers of a step, one row a run."""
         pairs = list(zip(self.trainings, batches, strict=True))
         images = torch.stack([training.data.images.pooled[batch.rows] for training, batch in pairs])
         labels = torch.stack([training.data.labels[batch.images] for training, batch in pairs])
-        drawn = [[t.draws.rand(*shape) for shape in self.shapes] for t in self.trainings]
-        numbers = [torch.stack(same) for same in zip(*drawn, strict=True)]
-        terms: dict[str, Tensor] = vmap(self._terms)(self.parameters, self.buffers, images, labels, numbers)
-        for parameter in self.parameters.values():
-            parameter.grad = None
-        torch.stack(list(terms.values())).sum().backward()
-        for i, (training, batch) in enumerate(pairs):
-            for name, parameter in training.model.named_parameters():
-                grad = self.parameters[name].grad
-                parameter.grad = None if grad is None else grad[i]
-            training.advance(batch, {name: values.detach()[i] for name, values in terms.items()})
+        drawn = [[t.draws.rand(*shape) for shape in self.shapes or ()] for t in self.trainings]
+        return [images, labels, *(torch.stack(same) for same in zip(*drawn, strict=True))]
+
+    def _record(self, *inputs: Tensor) -> list[Tensor]:
+        """Losses and gradients of a step, recorded for those to come where that is possible."""
+        kept = {name: buffer.clone() for name, buffer in self.buffers.items()}
+        try:
+            self.compute, found = recorded(self._losses_and_gradients, *inputs)
+        except RecordError:
+            for name, buffer in self.buffers.items():
+                buffer.copy_(kept[name])
+            found = self.compute(*inputs)
+        return found
+
+    def _losses_and_gradients(self, images: Tensor, labels: Tensor, *numbers: Tensor) -> list[Tensor]:
+        """Terms of all runs, then the gradient of each stacked parameter that the losses reach or an empty tensor."""
+        terms: dict[str, Tensor] = vmap(self._terms)(self.parameters, self.buffers, images, labels, list(numbers))
+        self.names = tuple(terms)
+        total = torch.stack(list(terms.values())).sum()
+        grads = torch.autograd.grad(total, self.trained, allow_unused=True)
+        return [term.detach() for term in terms.values()] + [images[:0] if grad is None else grad for grad in grads]
+
+    def _advance(self, batches: Sequence[Batch], found: list[Tensor]) -> None:
+        """What follows for each run once losses and gradients are there."""
+        terms = dict(zip(self.names, found, strict=False))
+        for i, (training, batch) in enumerate(zip(self.trainings, batches, strict=True)):
+            for parameter, grad in zip(training.model.trainable, found[len(terms) :], strict=True):
+                parameter.grad = grad[i] if len(grad) else None
+            training.advance(batch, {name: values[i] for name, values in terms.items()})
 
     def _terms(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], *inputs: Any) -> dict[str, Tensor]:
         weights = {f"model.{name}": value for name, value in (*parameters.items(), *buffers.items())}

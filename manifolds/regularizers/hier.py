@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import relu
 
 from manifolds.base import AbstractManifold
+from manifolds.regularizers.ancestors import chosen_gaps
 from manifolds.regularizers.draws import AbstractDraws, GeneratorDraws
 
 
@@ -121,13 +122,10 @@ def _pick(pool: Bool[Tensor, "n m"], uniform: Float[Tensor, "n t"]) -> Int[Tenso
     return members.gather(1, place)
 
 
-def _choose(cost: Float[Tensor, "t p"], tau: float, draws: AbstractDraws) -> tuple[Tensor, Bool[Tensor, "t p"]]:
-    """Straight-through Gumbel choice of the cheapest candidate: one-hot forward, softmax backward; and the choice."""
-    uniform = draws.rand(*cost.shape).to(cost.dtype)
-    gumbel = -torch.log(-torch.log(uniform.clamp(min=torch.finfo(cost.dtype).tiny, max=1 - 1e-7)))
-    soft = torch.softmax(-cost / tau + gumbel, dim=1)
-    chosen = soft.argmax(1)[:, None] == torch.arange(cost.shape[1], device=cost.device)
-    return chosen.to(soft.dtype) - soft.detach() + soft, chosen
+def _gumbel(uniform: Float[Tensor, "t p"], dtype: torch.dtype) -> Float[Tensor, "t p"]:
+    """Gumbel noise from uniform numbers."""
+    noise = uniform.to(dtype).clamp(min=torch.finfo(dtype).tiny, max=1 - 1e-7)
+    return noise.log_().neg_().log_().neg_()
 
 
 def ancestor_loss(
@@ -151,22 +149,22 @@ def ancestor_loss(
         The mean over all valid triplets of the three hinges, zero where both ancestors are the same candidate.
     """
     draws = draws or GeneratorDraws(device=distances.device)
-    # index_select: the gradient of plain indexing is summed in an order that changes from run to run with threads
-    d_i, d_j, d_k = (distances.index_select(0, i) for i in (triplets.anchor, triplets.positive, triplets.negative))
-    pair_cost = torch.maximum(d_i, d_j)
-    pair, chosen_pair = _choose(pair_cost, tau, draws)
-    triple, chosen_triple = _choose(torch.maximum(pair_cost, d_k), tau, draws)
-    gap = triple - pair
-    hinges = torch.stack(
-        [relu(margin - (d_i * gap).sum(1)), relu(margin - (d_j * gap).sum(1)), relu(margin + (d_k * gap).sum(1))]
-    )
+    nodes = (triplets.anchor, triplets.positive, triplets.negative)
+    shape = (len(triplets.anchor), distances.shape[1])
+    noises = [_gumbel(draws.rand(*shape), distances.dtype) for _ in range(2)]
+    gaps, chosen = chosen_gaps(distances / -tau, *nodes, *noises)
+    pull = torch.tensor([tau, tau, -tau], dtype=gaps.dtype, device=gaps.device)[:, None]
+    hinges = relu(margin + pull * gaps)
     valid = triplets.valid
-    useful = valid & ~(chosen_pair & chosen_triple).any(1)
+    useful = valid & (chosen[:, 0] != chosen[:, 1])
     count, useful_count = valid.sum(), useful.sum()
     loss = torch.where(useful, hinges.sum(0), 0.0).sum() / count.clamp(min=1)
     wasted = torch.where(count > 0, 1 - useful_count / count.clamp(min=1), 0.0)
     active = ((hinges > 0) & useful).sum() / (3 * useful_count).clamp(min=1)
-    used = ((chosen_pair | chosen_triple) & valid[:, None]).any(0).sum()
+    counted = torch.zeros(shape[1], device=gaps.device).scatter_add(
+        0, chosen.flatten(), valid[:, None].expand(-1, 2).flatten().to(torch.float32)
+    )
+    used = (counted > 0).sum()
     return HierTerm(loss, count, wasted, active, used, triplets.anchors_kept / max(distances.shape[0], 1))
 
 
@@ -200,12 +198,13 @@ def hier_term(
         raise ValueError(
             f"hier_term needs at least 2 candidate ancestors, got {candidates.shape[0]}; add attributes or proxies"
         )
+    distances = manifold.pairwise_dist(nodes.points, candidates)
     with torch.no_grad():
-        similarity = torch.exp(-manifold.pairwise_dist(nodes.points, nodes.points))
+        own = candidates is nodes.points
+        similarity = torch.exp(-(distances if own else manifold.pairwise_dist(nodes.points, nodes.points)))
         if nodes.labels is not None:
             same = (nodes.labels[:, None] == nodes.labels[None, :]) & (nodes.labels >= 0)[:, None]
             similarity = similarity + same.to(similarity.dtype)
     draws = draws or GeneratorDraws(device=similarity.device)
     triplets = mine_triplets(similarity, neighbours, per_anchor, draws)
-    distances = manifold.pairwise_dist(nodes.points, candidates)
     return ancestor_loss(distances, triplets, tau=tau, margin=margin, draws=draws)

@@ -101,6 +101,63 @@ def test_the_loss_is_that_of_the_slow_loop_when_no_choice_is_in_doubt(seed):
     assert float(term.wasted) == pytest.approx(wasted, abs=1e-6)
 
 
+def plain_loss(distances, triplets, tau, margin, source):
+    """The loss by automatic differentiation of one-hot choices, in dense products over all candidates."""
+
+    def choice(cost):
+        gumbel = -torch.log(-torch.log(source.rand(*cost.shape).clamp(min=1e-300, max=1 - 1e-7).to(cost.dtype)))
+        soft = torch.softmax(-cost / tau + gumbel, dim=1)
+        hard = torch.nn.functional.one_hot(soft.argmax(1), cost.shape[1])
+        return hard - soft.detach() + soft, hard
+
+    d_i, d_j, d_k = (distances[index] for index in (triplets.anchor, triplets.positive, triplets.negative))
+    cost = torch.maximum(d_i, d_j)
+    (pair, hard_pair), (triple, hard_triple) = choice(cost), choice(torch.maximum(cost, d_k))
+    gap = triple - pair
+    signs = ((d_i, -1), (d_j, -1), (d_k, 1))
+    hinges = torch.stack([torch.relu(margin + sign * (d * gap).sum(1)) for d, sign in signs])
+    useful = triplets.valid & (hard_pair != hard_triple).any(1)
+    return (hinges * useful).sum() / triplets.valid.sum()
+
+
+@pytest.fixture(params=range(3))
+def tied(request):
+    """Distances of which some are equal, more triplets than one block, and a loss by either formulation."""
+    distances = (torch.rand(90, 6, dtype=torch.float64, generator=generator(request.param)) * 8).round() / 4
+    triplets = mine_triplets(random_similarity(90, 1), 30, 50, draws(request.param))
+    assert len(triplets.anchor) > 4096
+
+    def ours(d):
+        return ancestor_loss(d, triplets, tau=0.4, margin=0.3, draws=draws(2)).loss
+
+    return distances, ours, lambda d: plain_loss(d, triplets, 0.4, 0.3, draws(2))
+
+
+def test_the_loss_and_its_gradient_are_those_of_differentiating_one_hot_choices(tied):
+    distances, ours, plain = tied
+    (got, loss), (wanted, expected) = (torch.func.grad_and_value(term)(distances) for term in (ours, plain))
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(got, wanted)
+    leaf = distances.clone().requires_grad_()
+    torch.testing.assert_close(torch.autograd.grad(ours(leaf), leaf)[0], wanted)
+    assert wanted.abs().sum() > 0
+
+
+def test_second_and_forward_derivatives_are_those_of_differentiating_one_hot_choices(tied):
+    distances, ours, plain = tied
+    direction = torch.randn(distances.shape, dtype=torch.float64, generator=generator(5))
+    for derivative in (lambda term: term, torch.func.grad):
+        tangents = [torch.func.jvp(derivative(term), (distances,), (direction,))[1] for term in (ours, plain)]
+        torch.testing.assert_close(*tangents)
+    curves = []
+    for term in (ours, plain):
+        leaf = distances.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(term(leaf), leaf, create_graph=True)
+        curves.append(torch.autograd.grad((slope * direction).sum(), leaf)[0])
+    torch.testing.assert_close(*curves)
+    assert curves[1].abs().sum() > 0
+
+
 def two_level_tree(manifold):
     """Two groups of three leaves, an ancestor near each group and one for both at the origin."""
     groups = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])

@@ -9,6 +9,8 @@ from hyperadapt.errors import InputError
 from hyperadapt.methods import load_method, named_methods
 from hyperadapt.parts import PartFeatures
 from hyperadapt.training import Run, TrainingSet, train, train_together, why_apart
+from hyperadapt.training.replay import RecordError
+from hyperadapt.training.together import _Stack
 from hyperadapt.training_config import TrainingConfig
 from tests.training.runs import method_scene, scene
 
@@ -60,6 +62,31 @@ def test_in_float32_weights_agree_to_a_hundred_thousandth(name):
     for run, model in zip(together, models, strict=True):
         for (key, value), other in zip(run.model.state_dict().items(), model.state_dict().values(), strict=True):
             assert torch.allclose(value, other, rtol=0, atol=1e-5), key
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_step_is_computed_once_and_repeated_from_its_record(name, monkeypatch):
+    computed = []
+    compute = _Stack._losses_and_gradients
+    monkeypatch.setattr(_Stack, "_losses_and_gradients", lambda *a: computed.append(1) or compute(*a))
+    together, config = runs(name, counts=(20, 20))
+    assert config.epochs > 10
+    train_together(together, config)
+    assert len(computed) == 1
+
+
+def test_a_step_that_cannot_be_recorded_is_computed_every_time(monkeypatch):
+    def spoilt(function, *inputs):
+        function(*inputs)
+        raise RecordError("a mask")
+
+    monkeypatch.setattr("hyperadapt.training.together.recorded", spoilt)
+    together, config = runs("xrvlm", counts=(20, 20), dtype=torch.float64)
+    models, _ = apart(together, config)
+    train_together(together, config)
+    for run, model in zip(together, models, strict=True):
+        for (key, value), other in zip(run.model.state_dict().items(), model.state_dict().values(), strict=True):
+            assert torch.allclose(value, other, rtol=0, atol=1e-7), key
 
 
 def test_averages_clipping_and_decay_are_those_of_single_runs():
