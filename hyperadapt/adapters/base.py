@@ -1,6 +1,8 @@
 """What an adapter owes to the rest: class features and image features in, the same kinds out."""
 
 from abc import ABC, abstractmethod
+from collections import defaultdict, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Int
@@ -20,12 +22,36 @@ class BuildContext:
         embed_dim: width D of the joint space.
         part_width: width of the tower features that produce attention maps; None where images have no part features.
         logit_scale: CLIP's factor on cosine similarities.
+        training_images: how many images will be trained on, for penalties that a larger set outweighs.
+        images_per_class: how many of them each training class has; empty where nobody said.
     """
 
     classes: ClassText
     embed_dim: int
     part_width: int | None
     logit_scale: float
+    training_images: int = 1
+    images_per_class: tuple[int, ...] = ()
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """`images_per_class`, or one image a class where nobody said."""
+        return self.images_per_class or (1,) * len(self.classes)
+
+
+def positions_among(names: Sequence[str], known: Sequence[str]) -> list[int]:
+    """Position of each name among the known ones, -1 for a new name; namesakes take their positions in order.
+
+    What was trained for one class is found again by this rule, whatever list the class stands in.
+
+    Example:
+        >>> positions_among(["dog", "crane", "emu", "crane"], ["crane", "crane", "dog"])
+        [2, 0, -1, 1]
+    """
+    free: defaultdict[str, deque[int]] = defaultdict(deque)
+    for position, name in enumerate(known):
+        free[name].append(position)
+    return [free[name].popleft() if free[name] else -1 for name in names]
 
 
 @dataclass(frozen=True)
