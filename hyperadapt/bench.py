@@ -219,7 +219,7 @@ def _record(
             "novel_scored_by": method.novel,
             "sees_unlabelled_or_novel_data": False,
         },
-        "selection": "fixed settings; the last step is scored; no validation or test image is used in training",
+        "selection": outcome.selection,
         "trained_parameters": outcome.parameters,
         "history": outcome.history,
         "seconds": {"train": round(outcome.train_seconds, 3), "test": round(outcome.test_seconds, 3)},

@@ -38,7 +38,12 @@ def tensor_bytes(tensors: Mapping[str, torch.Tensor]) -> bytes:
 
 
 def save_checkpoint(
-    folder: Path, model: FewShotModel, method: Method, class_names: Sequence[str], made_on: Mapping[str, Any]
+    folder: Path,
+    model: FewShotModel,
+    method: Method,
+    class_names: Sequence[str],
+    images_per_class: Sequence[int],
+    made_on: Mapping[str, Any],
 ) -> None:
     """Write what a method trained, without the towers, and how to rebuild it.
 
@@ -50,9 +55,11 @@ def save_checkpoint(
         model: trained.
         method: how the model is built.
         class_names: the training classes.
+        images_per_class: how many training images each has.
         made_on: keys templates, backbone and backbone_fingerprint; what the features were made with.
     """
-    config = {"format": 1, "method": method.to_dict(), "class_names": list(class_names), **made_on}
+    trained_on = {"class_names": list(class_names), "images_per_class": list(images_per_class)}
+    config = {"format": 1, "method": method.to_dict(), **trained_on, **made_on}
     payload = tensor_bytes(model.state_dict())
     write_bytes(folder / WEIGHTS, payload)
     write_json(folder / CONFIG, {**config, "weights_sha256": hashlib.sha256(payload).hexdigest()})

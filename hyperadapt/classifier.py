@@ -17,10 +17,10 @@ from hyperadapt.checkpoint import load_checkpoint, save_checkpoint
 from hyperadapt.data import AbstractImageSource, Draw, Part, open_image
 from hyperadapt.errors import InputError
 from hyperadapt.features import TOWER_BATCH, TowerFeatures
+from hyperadapt.fit import fit_shots
 from hyperadapt.methods import Method, load_method, method_from_dict
 from hyperadapt.model import FewShotModel, build_model
 from hyperadapt.text import ClassText, class_text
-from hyperadapt.training import TrainingSet, train
 
 DEFAULT_TEMPLATE = "a photo of a {}."
 ImageInput = Image.Image | str | Path
@@ -44,7 +44,9 @@ class GivenImages(AbstractImageSource):
         self.name = "given images"
         self.class_names = tuple(class_names)
         self.templates = tuple(templates)
-        self.ids = tuple(str(i) for i in range(len(self._images)))
+        self.ids = tuple(
+            str(image) if isinstance(image, str | Path) else f"image {i}" for i, image in enumerate(self._images)
+        )
         self.fingerprint = hashlib.sha256(repr((self.class_names, labels.tolist())).encode()).hexdigest()
 
     def draw(self, shots: int, seed: int) -> Draw:
@@ -110,6 +112,7 @@ class FewShotClassifier:
         self.seed = seed
         self._model: FewShotModel | None = None
         self._classes: ClassText | None = None
+        self._counts: tuple[int, ...] = ()
 
     def fit(
         self,
@@ -128,18 +131,12 @@ class FewShotClassifier:
             InputError: when counts disagree, a label is unknown, or a class has no image.
         """
         indices = _label_indices(images, labels, class_names)
-        features = TowerFeatures(GivenImages(images, indices, class_names, self.templates), self.backbone, self.views)
-        model = build_model(self.method, self._context(features.classes), self.seed)
-        if self.method.training is not None:
-            views = features.training_views(np.arange(len(indices)), self.seed, model.pools_parts)
-            names = [str(image) if isinstance(image, str | Path) else f"image {i}" for i, image in enumerate(images)]
-            data = TrainingSet(views, torch.from_numpy(indices).to(self.backbone.device), features.classes, names)
-            train(model, data, self.method.training, self.seed)
-        self._model, self._classes = model, features.classes
+        source = GivenImages(images, indices, class_names, self.templates)
+        features, shots = TowerFeatures(source, self.backbone, self.views), source.zero_shot_part()
+        fitted = fit_shots(self.method, features, shots, range(len(class_names)), self.seed)
+        self._model, self._classes = fitted.model, features.classes
+        self._counts = tuple(np.bincount(indices).tolist())
         return self
-
-    def _context(self, classes: ClassText) -> BuildContext:
-        return BuildContext(classes, classes.weights.shape[1], self.backbone.part_width, self.backbone.logit_scale)
 
     def _fitted(self) -> tuple[FewShotModel, ClassText]:
         if self._model is None or self._classes is None:
@@ -176,8 +173,12 @@ class FewShotClassifier:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the adapter (not the towers) to a folder: adapter.safetensors and adapter.json."""
         model, classes = self._fitted()
-        made_on = {"backbone": self.backbone.name, "backbone_fingerprint": self.backbone.fingerprint}
-        save_checkpoint(Path(folder), model, self.method, classes.names, {**made_on, "templates": list(self.templates)})
+        made_on: dict[str, Any] = {
+            "backbone": self.backbone.name,
+            "backbone_fingerprint": self.backbone.fingerprint,
+            "templates": list(self.templates),
+        }
+        save_checkpoint(Path(folder), model, self.method, classes.names, self._counts, made_on)
 
     @classmethod
     def from_pretrained(
@@ -209,9 +210,13 @@ class FewShotClassifier:
                 f"{classifier.backbone.name}; load the backbone that it was trained on"
             )
         classes = class_text(classifier.backbone.text, config["class_names"], config["templates"])
-        model = build_model(method, classifier._context(classes), seed=0)
+        tower, counts = classifier.backbone, tuple(config["images_per_class"])
+        context = BuildContext(
+            classes, classes.weights.shape[1], tower.part_width, tower.logit_scale, sum(counts), counts
+        )
+        model = build_model(method, context, seed=0)
         model.load_state_dict(saved.weights)
-        classifier._model, classifier._classes = model.eval(), classes
+        classifier._model, classifier._classes, classifier._counts = model.eval(), classes, counts
         return classifier
 
 

@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from hyperadapt import __version__
+from hyperadapt.adapters.base import BuildContext
 from hyperadapt.checkpoint import save_checkpoint
 from hyperadapt.config import to_dict
 from hyperadapt.data import AbstractImageSource, Part
@@ -22,6 +24,8 @@ from hyperadapt.text import ClassText
 from hyperadapt.training import ALONE, RunFolder, TrainingSet, World, train
 
 RESULT = "result.json"
+FIXED = "fixed settings; the last step is scored; no validation or test image is used in training"
+NOTHING = Part(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,21 @@ class FitSettings:
     shots: int
     seed: int
     out: Path
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What became of a method and its shots.
+
+    Attributes:
+        model: in evaluation mode.
+        history: mean loss terms over ten stretches of training; empty where nothing was trained.
+        selection: how settings were chosen, and on which images.
+    """
+
+    model: FewShotModel
+    history: list[dict[str, float]]
+    selection: str
 
 
 def facts_of(features: AbstractFrozenFeatures) -> dict[str, Any]:
@@ -61,10 +80,11 @@ def fit_shots(
     seed: int,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     *,
+    val: Part = NOTHING,
     run: RunFolder | None = None,
     world: World = ALONE,
-) -> tuple[FewShotModel, list[dict[str, float]]]:
-    """Train a method on the shots of some classes; no other row and no other class is at hand here.
+) -> Fitted:
+    """Train a method on the shots of some classes; no test row and no other class is at hand here.
 
     Args:
         method: what to train.
@@ -73,18 +93,45 @@ def fit_shots(
         labels: the training classes among those of the data set.
         seed: of initial values, batches and augmentations.
         progress: called with (steps done, steps in all).
+        val: validation rows of the training classes, labelled as the shots are; read where the method chooses settings.
         run: where training can be stopped and go on.
         world: the processes that train together.
-
-    Returns:
-        The model in evaluation mode, and the mean loss terms over ten stretches of training.
     """
     classes = features.classes.select(labels)
-    model = build_model(method, features.context(classes), seed)
-    if method.training is None:
-        return model, []
-    data = training_set(features, shots, classes, seed, model.pools_parts, progress)
-    return model, train(model, data, method.training, seed, progress, run=run, world=world)
+    model = build_model(method, context_for(features, classes, shots), seed).eval()
+    history = []
+    if method.learns:
+        data = training_set(features, shots, classes, seed, model.pools_parts, progress)
+        model.prepare(data.images, data.labels, classes)
+        if method.training is not None:
+            history = train(model, data, method.training, seed, progress, run=run, world=world)
+    return Fitted(model, history, select_settings(model, features, val, classes))
+
+
+def context_for(features: AbstractFrozenFeatures, classes: ClassText, shots: Part) -> BuildContext:
+    """What components may know when they are built for some shots.
+
+    Args:
+        features: of the data set that the shots are rows of.
+        classes: the training classes.
+        shots: training rows; of them only the number a class is told.
+    """
+    counts = np.bincount(shots.labels, minlength=len(classes)).tolist()
+    return replace(features.context(classes, len(shots)), images_per_class=tuple(counts))
+
+
+def select_settings(model: FewShotModel, features: AbstractFrozenFeatures, val: Part, classes: ClassText) -> str:
+    """Let a trained model choose settings on validation rows of its classes, and say how.
+
+    Args:
+        model: trained.
+        features: of the data set that the rows are of; asked for the rows where the model chooses anything.
+        val: validation rows; their labels index into the classes.
+        classes: the training classes.
+    """
+    labels = torch.from_numpy(val.labels).to(classes.weights.device)
+    chosen = model.select(features.batches(val.rows, model.pools_parts), labels, classes)
+    return FIXED if chosen is None else f"{chosen}; no test image is used"
 
 
 def training_set(
@@ -133,9 +180,9 @@ def fit_source(
         The content of result.json, and whether it was there already.
 
     Raises:
-        InputError: when the method trains nothing, or the folder holds another fit.
+        InputError: when the method learns nothing, or the folder holds another fit.
     """
-    if method.training is None:
+    if not method.learns:
         raise InputError(f"{method.name} trains nothing; score it with hyperadapt bench, or fit another method")
     source = features.source
     decided = {
@@ -148,18 +195,19 @@ def fit_source(
     if world.ask_first(lambda: _finished(settings.out, decided)) is not None:
         return read_json(settings.out / RESULT), True
     run = RunFolder(settings.out, decided)
-    shots = source.draw(settings.shots, settings.seed).train
-    labels = range(len(source.class_names))
-    model, history = fit_shots(method, features, shots, labels, settings.seed, progress, run=run, world=world)
+    draw = source.draw(settings.shots, settings.seed)
+    shots, labels = draw.train, range(len(source.class_names))
+    fitted = fit_shots(method, features, shots, labels, settings.seed, progress, val=draw.val, run=run, world=world)
+    model = fitted.model
     counts = count_correct(model, features, shots, features.classes)
     record = {
         **decided,
         "class_names": list(source.class_names),
         "training_images": len(shots),
         "counts": {"train": to_dict(counts)},
-        "selection": "fixed settings; all classes train; no validation or test image is read",
+        "selection": fitted.selection,
         "trained_parameters": sum(parameter.numel() for parameter in model.trainable),
-        "history": history,
+        "history": fitted.history,
         "seconds": {"train": round(run.elapsed, 3)},
         "peak_memory_mib": round(peak_memory_mib(), 1),
         "device": str(features.classes.weights.device),
@@ -169,7 +217,8 @@ def fit_source(
     }
     if world.rank == 0:
         made_on = {key: decided[key] for key in ("templates", "backbone", "backbone_fingerprint")}
-        save_checkpoint(settings.out, model, method, source.class_names, made_on)
+        counts_by_class = context_for(features, features.classes, shots).counts
+        save_checkpoint(settings.out, model, method, source.class_names, counts_by_class, made_on)
         write_json(settings.out / RESULT, record)
         run.discard()
     return record, False

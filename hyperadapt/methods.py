@@ -10,7 +10,7 @@ import yaml
 
 from hyperadapt.config import from_dict, read_yaml, to_dict
 from hyperadapt.errors import InputError
-from hyperadapt.registry import Component, Kind, component, components
+from hyperadapt.registry import SAME_WEIGHTS, Component, Kind, component, components
 from hyperadapt.training_config import TrainingConfig
 
 
@@ -60,10 +60,20 @@ class Method:
         return self.components[1].module.pools_parts
 
     @property
+    def needs_tower(self) -> bool:
+        """Whether a text tower must be at hand, so that stored features do not do."""
+        return any(part.needs_tower for part in self.components)
+
+    @property
+    def learns(self) -> bool:
+        """Whether anything comes of training images, by training or by keeping them."""
+        return self.training is not None or self.components[1].module.reads_shots
+
+    @property
     def novel(self) -> str:
         """How classes without training images are scored."""
         adapter, head = self.components
-        return head.novel if head.knows_split else adapter.novel
+        return adapter.novel if head.novel == SAME_WEIGHTS else head.novel
 
     @property
     def source(self) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hyperadapt.adapters.base import AbstractAdapter, BuildContext
@@ -40,6 +40,38 @@ class FewShotModel(nn.Module):
         encoded = self.head.encode_classes(adapted)
         for batch in images:
             yield self.head.logits(self.adapter.adapt_images(batch, adapted), encoded)
+
+    @torch.no_grad()
+    def prepare(self, images: ImageFeatures, labels: Int[Tensor, " n"], classes: ClassText) -> None:
+        """Show the training images to a head that keeps them; before training, or instead of it.
+
+        Args:
+            images: (V * N) frozen features, view-major.
+            labels: (N,) indices into the classes.
+            classes: the training classes.
+        """
+        if self.head.reads_shots:
+            self.eval()
+            self.head.prepare(self.adapter.adapt_images(images, self.adapter.adapt_classes(classes)), labels)
+
+    @torch.no_grad()
+    def select(self, images: Iterable[ImageFeatures], labels: Int[Tensor, " n"], classes: ClassText) -> str | None:
+        """Let a head that wants it choose settings on validation images of the training classes.
+
+        Args:
+            images: batches of frozen features; not asked for where nothing is chosen.
+            labels: (N,) indices into the classes.
+            classes: the training classes.
+
+        Returns:
+            What was chosen and how; None where all settings are fixed.
+        """
+        if not self.head.selects:
+            return None
+        self.eval()
+        adapted = self.adapter.adapt_classes(classes)
+        batches = [self.adapter.adapt_images(batch, adapted) for batch in images]
+        return self.head.select(batches, self.head.encode_classes(adapted), labels)
 
     @property
     def pools_parts(self) -> bool:

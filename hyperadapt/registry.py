@@ -12,6 +12,7 @@ from hyperadapt.training_config import TrainingConfig
 
 M = TypeVar("M", bound=type)
 Kind = Literal["adapter", "head"]
+SAME_WEIGHTS = "same weights, new names"
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Component:
         novel: how classes without training images are scored.
         knows_split: True when inference differs between known and unseen classes, so that the caller must know which
             classes a test set holds.
+        needs_tower: whether it learns prompts, so that stored features do not serve it.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Component:
     training: TrainingConfig | None
     novel: str
     knows_split: bool
+    needs_tower: bool
 
 
 _COMPONENTS: dict[str, Component] = {}
@@ -53,15 +56,17 @@ def register(
     summary: str,
     source: str,
     training: TrainingConfig | None = None,
-    novel: str = "same weights, new names",
+    novel: str = SAME_WEIGHTS,
     knows_split: bool = False,
+    needs_tower: bool = False,
 ) -> Callable[[M], M]:
     """Class decorator that makes an adapter or head known under `name`; a name taken twice is refused."""
 
     def decorate(module: M) -> M:
         if name in _COMPONENTS:
             raise ValueError(f"the component name {name!r} is taken by {_COMPONENTS[name].module.__qualname__}")
-        _COMPONENTS[name] = Component(name, kind, config, module, summary, source, training, novel, knows_split)
+        facts = (summary, source, training, novel, knows_split, needs_tower)
+        _COMPONENTS[name] = Component(name, kind, config, module, *facts)
         return module
 
     return decorate

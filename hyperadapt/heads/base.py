@@ -1,6 +1,7 @@
 """What a head owes to the rest: adapted features in, one logit a class out."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 from jaxtyping import Float, Int
@@ -19,9 +20,40 @@ class AbstractHead(nn.Module, ABC):
 
     Attributes:
         pools_parts: whether the head reads `ImageFeatures.parts` where images have them.
+        reads_shots: whether `prepare` wants the training images.
+        selects: whether `select` wants validation images.
     """
 
     pools_parts: bool = False
+    reads_shots: bool = False
+    selects: bool = False
+
+    def prepare(self, images: ImageFeatures, labels: Int[Tensor, " n"]) -> None:
+        """Look at all training images once, before the first step; called where `reads_shots`.
+
+        What is kept of them must be in the state dict, in shapes that the `BuildContext` decides.
+
+        Args:
+            images: (V * N) features as the untrained adapter gives them, view-major, as in a `TrainingSet`.
+            labels: (N,) indices into the training classes.
+        """
+        raise NotImplementedError
+
+    def select(self, batches: Sequence[ImageFeatures], encoded: Any, labels: Int[Tensor, " n"]) -> str:
+        """Choose settings on validation images of the training classes, after training; called where `selects`.
+
+        No other image is ever at hand: where a draw has no validation images there are no batches, and settings stay
+        as they are. What is chosen must be in the state dict.
+
+        Args:
+            batches: adapted features, in the order of the labels.
+            encoded: the training classes, from `encode_classes`.
+            labels: (N,) indices into the training classes.
+
+        Returns:
+            What was chosen and how, as a clause for the result file.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def encode_classes(self, classes: ClassText, draws: AbstractDraws | None = None) -> Any:

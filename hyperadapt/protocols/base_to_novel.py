@@ -15,9 +15,9 @@ from hyperadapt.data import Draw, Part, base_and_novel
 from hyperadapt.errors import InputError
 from hyperadapt.evaluation import Counts, count_correct
 from hyperadapt.features import AbstractFrozenFeatures
-from hyperadapt.fit import fit_shots, training_set
+from hyperadapt.fit import NOTHING, Fitted, context_for, fit_shots, select_settings, training_set
 from hyperadapt.methods import Method
-from hyperadapt.model import FewShotModel, build_model
+from hyperadapt.model import build_model
 from hyperadapt.training import Run, RunFolder, train_together, why_apart
 
 
@@ -29,6 +29,7 @@ class Task:
         base, novel: labels of the two halves, ascending.
         shots: training rows of the base classes, labels 0 .. len(base) - 1.
         base_test, novel_test: test rows of each half, labels relative to that half.
+        val: validation rows of the base classes, labelled as the shots are; read by methods that choose settings.
     """
 
     base: tuple[int, ...]
@@ -36,6 +37,7 @@ class Task:
     shots: Part
     base_test: Part
     novel_test: Part
+    val: Part = NOTHING
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Outcome:
     Attributes:
         base, novel: counts of each half.
         history: mean loss terms over ten stretches of training; empty when nothing was trained.
+        selection: how settings were chosen, and on which images.
         parameters: number of trained values.
         train_seconds, test_seconds: wall time; training that was stopped counts up to the checkpoint it went on from.
     """
@@ -52,6 +55,7 @@ class Outcome:
     base: Counts
     novel: Counts
     history: list[dict[str, float]]
+    selection: str
     parameters: int
     train_seconds: float
     test_seconds: float
@@ -68,7 +72,8 @@ def base_to_novel_task(draw: Draw, class_count: int) -> Task:
         InputError: when a half has no test image.
     """
     base, novel = base_and_novel(draw.train.labels.tolist(), class_count)
-    task = Task(base, novel, draw.train.restrict(base), draw.test.restrict(base), draw.test.restrict(novel))
+    train, test, val = draw.train.restrict(base), draw.test, draw.val.restrict(base)
+    task = Task(base, novel, train, test.restrict(base), test.restrict(novel), val)
     for name, part in (("base", task.base_test), ("novel", task.novel_test)):
         if len(part) == 0:
             raise InputError(f"the {name} half has no test image; add images or ask for fewer shots")
@@ -94,9 +99,9 @@ def run_base_to_novel(
         run: where training can be stopped and go on.
     """
     start = time.perf_counter()
-    model, history = fit_shots(method, features, task.shots, task.base, seed, progress, run=run)
+    fitted = fit_shots(method, features, task.shots, task.base, seed, progress, val=task.val, run=run)
     before = run.seconds if run is not None else 0.0
-    return _scored(model, features, task, history, before + time.perf_counter() - start)
+    return _scored(fitted, features, task, before + time.perf_counter() - start)
 
 
 def run_seeds_together(
@@ -124,33 +129,33 @@ def run_seeds_together(
         classes = features.classes.select(task.base)
         if classes.takes_contexts:
             return None
-        model = build_model(method, features.context(classes), seed)
-        runs.append(Run(model, training_set(features, task.shots, classes, seed, model.pools_parts), seed))
-    if any(why_apart(run.model, run.data, config) for run in runs):
+        model = build_model(method, context_for(features, classes, task.shots), seed)
+        data = training_set(features, task.shots, classes, seed, model.pools_parts)
+        model.prepare(data.images, data.labels, classes)
+        runs.append(Run(model, data, seed))
+    shapes = {tuple(tensor.shape for tensor in run.model.state_dict().values()) for run in runs}
+    if len(shapes) > 1 or any(why_apart(run.model, run.data, config) for run in runs):
         return None
     histories = train_together(runs, config, progress)
-    seconds = (time.perf_counter() - start) / len(runs)
-    return {
-        run.seed: _scored(run.model, features, tasks[run.seed], history, seconds)
-        for run, history in zip(runs, histories, strict=True)
-    }
+    outcomes = {}
+    for run, history in zip(runs, histories, strict=True):
+        task = tasks[run.seed]
+        chosen = select_settings(run.model, features, task.val, run.data.classes)
+        seconds = (time.perf_counter() - start) / len(runs)
+        outcomes[run.seed] = _scored(Fitted(run.model, history, chosen), features, task, seconds)
+    return outcomes
 
 
-def _scored(
-    model: FewShotModel,
-    features: AbstractFrozenFeatures,
-    task: Task,
-    history: list[dict[str, float]],
-    train_seconds: float,
-) -> Outcome:
+def _scored(fitted: Fitted, features: AbstractFrozenFeatures, task: Task, train_seconds: float) -> Outcome:
     """Both halves of a task, scored with the same weights."""
-    start = time.perf_counter()
+    start, model = time.perf_counter(), fitted.model
     base = count_correct(model, features, task.base_test, features.classes.select(task.base))
     novel = count_correct(model, features, task.novel_test, features.classes.select(task.novel))
     size = sum(parameter.numel() for parameter in model.trainable)
-    return Outcome(base, novel, history, size, train_seconds, time.perf_counter() - start)
+    test_seconds = time.perf_counter() - start
+    return Outcome(base, novel, fitted.history, fitted.selection, size, train_seconds, test_seconds)
 
 
 def rows_used(task: Task) -> np.ndarray:
-    """Every pool row that the task reads."""
+    """Every pool row that any method reads; validation rows are read by methods that choose settings alone."""
     return np.concatenate([task.shots.rows, task.base_test.rows, task.novel_test.rows])

@@ -12,7 +12,10 @@ from hyperadapt.methods import load_method, named_methods
 from hyperadapt.protocols.base_to_novel import base_to_novel_task, rows_used, run_base_to_novel, run_seeds_together
 from tests.scenes import CLASS_NAMES, write_features
 
-TRAINED = [name for name, method in named_methods().items() if method.training is not None]
+STORED = [name for name, method in named_methods().items() if not method.needs_tower]
+LEARNING = [name for name in STORED if load_method(name).learns]
+TRAINED = [name for name in STORED if load_method(name).training is not None]
+SELECTING = ["tip-adapter", "tip-adapter-f"]
 
 
 def short(name):
@@ -51,6 +54,10 @@ def test_each_part_holds_its_halfs_rows_relabelled_from_zero(source):
     assert len(task.base_test) + len(task.novel_test) == len(draw.test)
     assert len(task.shots) == 4 * len(task.base)
     assert not set(task.shots.rows.tolist()) & set(draw.test.rows.tolist())
+    kept = [row for row, label in zip(draw.val.rows, draw.val.labels, strict=True) if label in task.base]
+    assert task.val.rows.tolist() == kept
+    assert sorted(set(task.val.labels.tolist())) == list(range(len(task.base)))
+    assert not set(kept) & set(np.concatenate([task.shots.rows, draw.test.rows]).tolist())
     assert len(rows_used(task)) == len(set(rows_used(task).tolist()))
 
 
@@ -60,15 +67,16 @@ def test_a_half_without_test_images_is_refused():
         base_to_novel_task(Draw(part, part, Part(np.arange(4, 6), np.array([0, 1]))), 4)
 
 
-@pytest.mark.parametrize("name", TRAINED)
-def test_poisoned_novel_and_test_data_change_no_weight(name, source, features, tmp_path):
-    """Training on a copy whose every other row and label is garbage must end with the same weights."""
+@pytest.mark.parametrize("name", LEARNING)
+def test_poisoned_novel_and_test_data_change_no_weight_and_no_setting(name, source, features, tmp_path):
+    """A copy whose every row and label but base shots and base validation is garbage must end with the same model."""
     task = task_of(source)
-    model, _ = fit_shots(short(name), features, task.shots, task.base, 1)
+    model = fit_shots(short(name), features, task.shots, task.base, 1, val=task.val).model
     labels, images = source.draw(4, 1), source.features(np.arange(len(CLASS_NAMES) * 16))
     rng = np.random.default_rng(5)
     poisoned = rng.normal(size=images.shape)
-    poisoned[task.shots.rows] = images[task.shots.rows]
+    for part in (task.shots, task.val):
+        poisoned[part.rows] = images[part.rows]
     wrong = rng.integers(0, 3, len(images))
     for part in (labels.train, labels.val):
         wrong[part.rows] = part.labels
@@ -77,13 +85,50 @@ def test_poisoned_novel_and_test_data_change_no_weight(name, source, features, t
     folder = write_features(tmp_path / "poisoned", images=poisoned.astype(np.float32), texts=texts.astype(np.float32))
     other = StoredFeatures(FeatureSource(folder), torch.device("cpu"))
     other._stored._labels[:] = wrong
-    again, _ = fit_shots(short(name), other, task.shots, task.base, 1)
+    again = fit_shots(short(name), other, task.shots, task.base, 1, val=task.val).model
     state, twin = model.state_dict(), again.state_dict()
     for key in state:
         torch.testing.assert_close(twin[key], state[key], atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", named_methods())
+@pytest.mark.parametrize("name", SELECTING)
+def test_settings_are_chosen_on_base_validation_images_and_the_outcome_says_so(name, source, features):
+    task = task_of(source)
+    assert f"on {len(task.val)} validation images of the training" in (
+        run_base_to_novel(short(name), features, task, 1).selection
+    )
+    without = run_base_to_novel(
+        short(name), features, replace(task, val=Part(task.val.rows[:0], task.val.labels[:0])), 1
+    )
+    assert "there is no validation image" in without.selection
+
+
+def test_what_chooses_nothing_reads_no_validation_row_and_says_so(source, features, monkeypatch):
+    task, read, look_up = task_of(source), [], FeatureSource.features
+    monkeypatch.setattr(FeatureSource, "features", lambda self, rows: (read.extend(rows), look_up(self, rows))[1])
+    outcome = run_base_to_novel(short("prolip"), features, task, 1)
+    assert "no validation" in outcome.selection
+    assert read
+    assert not set(read) & set(task.val.rows.tolist())
+
+
+@pytest.mark.parametrize("name", SELECTING)
+def test_what_is_chosen_depends_on_the_validation_images(name, source, features):
+    """So that the tests of what does not reach a method are known to see what does."""
+    task = task_of(source)
+    found = {
+        tuple(
+            fit_shots(short(name), features, task.shots, task.base, 1, val=val)
+            .model.head.state_dict()["beta"]
+            .view(1)
+            .tolist()
+        )
+        for val in (task.val, Part(task.val.rows, (task.val.labels + 1) % len(task.base)))
+    }
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize("name", STORED)
 def test_equal_seeds_give_equal_counts(name, source, features):
     first, second = (run_base_to_novel(short(name), features, task_of(source), 2) for _ in range(2))
     assert (first.base, first.novel) == (second.base, second.novel)
@@ -98,6 +143,13 @@ def test_seeds_trained_together_have_the_counts_of_single_runs(name, source, fea
         alone = run_base_to_novel(short(name), features, task, seed)
         assert (together[seed].base, together[seed].novel) == (alone.base, alone.novel)
         assert together[seed].parameters == alone.parameters
+
+
+def test_seeds_with_other_numbers_of_images_are_not_trained_together(source, features):
+    """A cache of keys has as many rows as there are images."""
+    tasks = {1: task_of(source, shots=4, seed=1), 2: task_of(source, shots=5, seed=2)}
+    assert run_seeds_together(short("tip-adapter-f"), features, tasks) is None
+    assert run_seeds_together(short("prolip"), features, tasks) is not None
 
 
 def test_what_trains_nothing_is_not_trained_together(source, features):
@@ -115,9 +167,12 @@ def test_zero_shot_counts_are_those_of_numpy(source, features):
     assert outcome.parameters == 0
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", [name for name in LEARNING if name != "hyperbolic"])
 def test_training_on_base_classes_raises_base_accuracy(name, features):
-    """The clusters are separable and the texts are off, so every trained method must gain on base classes."""
+    """The clusters are separable and the texts are off, so every method that learns must gain on base classes.
+
+    The hyperbolic head alone has nothing to learn with but two scales.
+    """
     task = base_to_novel_task(features.source.draw(6, 3), len(features.source.class_names))
     trained = run_base_to_novel(load_method(name), features, task, 1)
     plain = run_base_to_novel(load_method("zero-shot"), features, task, 1)

@@ -1,0 +1,154 @@
+"""Tip-Adapter: the training images themselves as a cache of keys and values beside CLIP's scores."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize, one_hot
+
+from hyperadapt.adapters.base import BuildContext, positions_among
+from hyperadapt.backbone import ImageFeatures
+from hyperadapt.errors import InputError
+from hyperadapt.heads.base import AbstractHead
+from hyperadapt.registry import register
+from hyperadapt.text import ClassText
+from manifolds.regularizers import AbstractDraws
+
+ALPHAS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 50.0)
+BETAS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.5, 7.0, 10.0, 15.0, 20.0, 30.0, 50.0)
+
+
+@dataclass(frozen=True)
+class TipAdapterConfig:
+    """Settings of Tip-Adapter.
+
+    Attributes:
+        alpha: factor on the cache's scores; in training, and afterwards where nothing is searched.
+        beta: sharpness of the affinity.
+        train_keys: train the keys (Tip-Adapter-F); without it nothing is trained.
+        search: choose alpha and beta on validation images of the training classes, where there are any.
+    """
+
+    alpha: float = 1.17
+    beta: float = 1.0
+    train_keys: bool = False
+    search: bool = True
+
+    def __post_init__(self) -> None:
+        if self.alpha < 0 or self.beta <= 0:
+            raise InputError(f"tip-adapter needs alpha >= 0 and beta > 0, got {self.alpha} and {self.beta}")
+
+
+@dataclass(frozen=True)
+class EncodedClasses:
+    """The classes as the cache sees them.
+
+    Attributes:
+        text: (K, D) class features.
+        values: (N, K) which class each cached image has; a class that is not cached has a column of zeros.
+    """
+
+    text: Float[Tensor, "k d"]
+    values: Float[Tensor, "n k"]
+
+
+@register(
+    "tip-adapter",
+    "head",
+    TipAdapterConfig,
+    summary="training images as a cache beside CLIP's scores; nothing is trained",
+    source="Zhang et al. 2022, arXiv 2207.09519",
+    novel="zero-shot; known classes are told by their names, in any list",
+)
+class TipAdapter(AbstractHead):
+    """logits = CLIP + alpha * exp(-beta (1 - f K^T)) V with cached keys K (N, D) and one-hot values V (N, C).
+
+    A key is the normalised mean over the views of a training image. Keys stand class by class, so that the number of
+    images a class says which class each key has. A class is known by its name: in whatever list it stands it gets its
+    part of the cache, and every other class its zero-shot score alone.
+    """
+
+    reads_shots = True
+    alpha: Tensor
+    beta: Tensor
+    values: Tensor
+
+    def __init__(self, config: TipAdapterConfig, context: BuildContext) -> None:
+        super().__init__()
+        self.scale = context.logit_scale
+        self.selects = config.search
+        self.training_names = context.classes.names
+        self.counts = context.counts
+        labels = torch.arange(len(self.counts)).repeat_interleave(torch.tensor(self.counts))
+        keys = torch.zeros(len(labels), context.embed_dim)
+        if config.train_keys:
+            self.keys = nn.Parameter(keys)
+        else:
+            self.register_buffer("keys", keys)
+        self.register_buffer("values", one_hot(labels, len(self.counts)).float(), persistent=False)
+        self.register_buffer("alpha", torch.tensor(config.alpha))
+        self.register_buffer("beta", torch.tensor(config.beta))
+
+    def prepare(self, images: ImageFeatures, labels: Int[Tensor, " n"]) -> None:
+        """Fill the cache.
+
+        Raises:
+            InputError: when the classes have other numbers of images than the cache was built for.
+        """
+        counts = tuple(labels.bincount(minlength=len(self.counts)).tolist())
+        if counts != self.counts:
+            raise InputError(
+                f"the cache was built for {sum(self.counts)} training images, {self.counts[0]} of the first class, got "
+                f"{sum(counts)} and {counts[0]}; give BuildContext images_per_class"
+            )
+        keys = normalize(images.pooled.unflatten(0, (-1, len(labels))).mean(dim=0), dim=-1)
+        self.keys.copy_(keys[labels.argsort(stable=True)])
+
+    def encode_classes(self, classes: ClassText, draws: AbstractDraws | None = None) -> EncodedClasses:
+        """The class features, and the columns of the values in the order of the list."""
+        if classes.names == self.training_names:
+            return EncodedClasses(classes.weights, self.values)
+        positions = torch.tensor(positions_among(classes.names, self.training_names), device=self.values.device)
+        return EncodedClasses(classes.weights, torch.where(positions >= 0, self.values[:, positions], 0.0))
+
+    def _cached(self, images: ImageFeatures, values: Float[Tensor, "n k"], beta: float | Tensor) -> Tensor:
+        """Scores of the cache, before alpha."""
+        return torch.exp(-beta * (1 - images.pooled @ self.keys.T)) @ values
+
+    def logits(self, images: ImageFeatures, encoded: EncodedClasses) -> Float[Tensor, "b k"]:
+        """Scaled cosines and the cache."""
+        cached = self._cached(images, encoded.values, self.beta)
+        return self.scale * images.pooled @ encoded.text.T + self.alpha * cached
+
+    def losses(self, images: ImageFeatures, encoded: EncodedClasses, labels: Int[Tensor, " b"]) -> dict[str, Tensor]:
+        """Cross entropy."""
+        return {"cross_entropy": cross_entropy(self.logits(images, encoded).float(), labels)}
+
+    def select(self, batches: Sequence[ImageFeatures], encoded: EncodedClasses, labels: Int[Tensor, " n"]) -> str:
+        """Take the pair of alpha and beta with the most right answers, then the highest likelihood."""
+        if not len(labels):
+            return (
+                f"alpha {float(self.alpha):g} and beta {float(self.beta):g} as set, for there is no validation image "
+                "of the training classes"
+            )
+        found = {(alpha, beta): (0, 0.0) for beta in BETAS for alpha in ALPHAS}
+        truths = labels.split([len(batch) for batch in batches])
+        for images, truth in zip(batches, truths, strict=True):
+            clip = self.scale * images.pooled @ encoded.text.T
+            for beta in BETAS:
+                cached = self._cached(images, encoded.values, beta)
+                for alpha in ALPHAS:
+                    logits = clip + alpha * cached
+                    right = int((logits.argmax(dim=1) == truth).sum())
+                    likelihood = -float(cross_entropy(logits.double(), truth, reduction="sum"))
+                    before = found[alpha, beta]
+                    found[alpha, beta] = (before[0] + right, before[1] + likelihood)
+        alpha, beta = max(found, key=lambda pair: found[pair])
+        self.alpha.fill_(alpha)
+        self.beta.fill_(beta)
+        return (
+            f"alpha {alpha:g} and beta {beta:g} chosen after training among {len(found)} pairs, by accuracy and then "
+            f"likelihood, on {len(labels)} validation images of the training classes"
+        )
