@@ -41,6 +41,11 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_run_options(b2n, out=None)
 
+    select = protocols.add_parser(
+        "select", help="choose a recipe on base classes alone: a declared ladder of questions, every trial recorded"
+    )
+    _add_select_options(select)
+
     fit = commands.add_parser("fit", help="train one method on shots of all classes and keep the adapter")
     _add_source_options(fit)
     fit.add_argument("--method", default="lathadapter", metavar="METHOD", help="name or recipe file")
@@ -51,6 +56,27 @@ def parser() -> argparse.ArgumentParser:
 
     commands.add_parser("methods", help="list the methods")
     return top
+
+
+def _add_select_options(command: argparse.ArgumentParser) -> None:
+    """Options of a search."""
+    command.add_argument(
+        "--space", type=Path, required=True, metavar="FILE", help="YAML: a recipe to start from and rungs of options"
+    )
+    command.add_argument(
+        "--features", nargs="+", default=[], metavar="DIR", type=Path, help="feature sets to choose on"
+    )
+    command.add_argument("--world", nargs="+", default=[], metavar="NAME", help="embedded data sets to choose on")
+    command.add_argument(
+        "--shots", type=int, nargs="+", default=[16], help="training images a class: for all, or one a data set (16)"
+    )
+    command.add_argument(
+        "--seeds", type=int, nargs="+", default=[1, 2, 3], metavar="SEED", help="one draw each (default 1 2 3)"
+    )
+    command.add_argument("--cuts", type=int, default=3, help="ways to cut the base classes of each draw (default 3)")
+    command.add_argument("--backbone", default="tiny", metavar="NAME", help="of the embedded data sets (default tiny)")
+    command.add_argument("--views", type=int, default=3, help="augmented views of each training image (default 3)")
+    _add_device_and_out(command, out=None)
 
 
 def _add_source_options(command: argparse.ArgumentParser) -> None:
@@ -134,7 +160,13 @@ def main(argv: list[str] | None = None) -> int:
 
         if arguments.command == "methods":
             return commands.list_methods()
-        return {"demo": commands.demo, "bench": commands.bench, "fit": commands.fit}[arguments.command](arguments)
+        run = {
+            "demo": commands.demo,
+            "base-to-novel": commands.bench,
+            "select": commands.select,
+            "fit": commands.fit,
+        }
+        return run[getattr(arguments, "protocol", arguments.command)](arguments)
     except InputError as error:
         _complain(f"error: {error}")
         return 2

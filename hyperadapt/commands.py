@@ -19,6 +19,7 @@ from hyperadapt.errors import InputError
 from hyperadapt.fit import FitSettings, fit_source
 from hyperadapt.methods import load_method, named_methods
 from hyperadapt.report.table import HEADER, base_to_novel_rows, cells, percent
+from hyperadapt.selection import Place, SelectSettings, climb, read_space
 from hyperadapt.training import process_group
 
 
@@ -113,6 +114,39 @@ def _run(source: AbstractSource, arguments: argparse.Namespace, backbone: str, v
     if any(record["flags"]["knows_split"] for record in records):
         say("half: the method must be told whether a test set holds known or new classes")
     say(f"{len(records)} result files in {arguments.out}")
+    return 0
+
+
+def select(arguments: argparse.Namespace) -> int:
+    """A search on base classes of the data sets that were named."""
+    logging.disable(logging.ERROR)  # libraries log what is then raised; the user gets one line
+    space = read_space(arguments.space)
+    sources = [load_source(features=folder) for folder in arguments.features]
+    sources += [load_source(world=name) for name in arguments.world]
+    shots = arguments.shots * len(sources) if len(arguments.shots) == 1 else arguments.shots
+    if not sources or len(shots) != len(sources) or arguments.cuts < 1:
+        raise InputError(
+            "bench select needs at least one data set, --shots once or one a data set, and --cuts >= 1, got "
+            f"{len(sources)} data sets, {len(arguments.shots)} shots and {arguments.cuts} cuts"
+        )
+    places = [
+        Place(frozen_features(source, arguments.backbone, arguments.device, arguments.views, keep_parts=True), k)
+        for source, k in zip(sources, shots, strict=True)
+    ]
+    settings = SelectSettings(tuple(dict.fromkeys(arguments.seeds)), arguments.cuts, arguments.out)
+    ladder = climb(space, places, settings, TerminalReporter(Console(stderr=True)))
+    console = Console()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, title in enumerate(("question", "answer", "base", "novel", "HM", "gain", "error", "")):
+        table.add_column(title, justify="left" if i < 2 else "right", no_wrap=True)
+    for rung in ladder["rungs"]:
+        for row in rung["trials"]:
+            figures = [f"{100 * row[key]:.2f}" for key in ("base", "novel", "harmonic_mean", "gain", "standard_error")]
+            table.add_row(rung["name"], row["option"], *figures, "kept" if row["kept"] else "")
+    console.print(table)
+    say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
+    say("per cent, on base classes alone; gain over what stood, with its standard error over tasks")
+    say(f"recipe in {arguments.out / 'recipe.yaml'}, ladder in {arguments.out / 'ladder.json'}")
     return 0
 
 

@@ -23,6 +23,10 @@ from manifolds.regularizers import (
 )
 
 
+CHOICES = 2**18
+"""Triplets times candidates that a term of one step weighs up; where sets are large, anchors get fewer triplets."""
+
+
 @dataclass(frozen=True)
 class Nodes:
     """Points of one step.
@@ -177,7 +181,7 @@ class Hierarchy(nn.Module):
                 samples,
                 candidates,
                 neighbours=config.neighbours,
-                per_anchor=config.triplets,
+                per_anchor=max(1, min(config.triplets, CHOICES // (len(samples.points) * len(candidates)))),
                 tau=config.temperature,
                 margin=config.margin,
                 draws=draws,
