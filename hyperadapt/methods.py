@@ -70,6 +70,11 @@ class Method:
         return self.training is not None or self.components[1].module.reads_shots
 
     @property
+    def selects(self) -> bool:
+        """Whether validation images may be read, to choose settings after training."""
+        return self.components[1].module.selects
+
+    @property
     def novel(self) -> str:
         """How classes without training images are scored."""
         adapter, head = self.components

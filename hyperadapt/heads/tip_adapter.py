@@ -71,6 +71,7 @@ class TipAdapter(AbstractHead):
     """
 
     reads_shots = True
+    selects = True
     alpha: Tensor
     beta: Tensor
     values: Tensor
