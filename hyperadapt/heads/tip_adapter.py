@@ -150,6 +150,6 @@ class TipAdapter(AbstractHead):
         self.alpha.fill_(alpha)
         self.beta.fill_(beta)
         return (
-            f"alpha {alpha:g} and beta {beta:g} chosen after training among {len(found)} pairs, by accuracy and then "
-            f"likelihood, on {len(labels)} validation images of the training classes"
+            f"alpha {alpha:g} and beta {beta:g} chosen among {len(found)} pairs, by accuracy and then likelihood, on "
+            f"{len(labels)} validation images of the training classes"
         )

@@ -75,8 +75,9 @@ def test_poisoned_novel_and_test_data_change_no_weight_and_no_setting(name, sour
     labels, images = source.draw(4, 1), source.features(np.arange(len(CLASS_NAMES) * 16))
     rng = np.random.default_rng(5)
     poisoned = rng.normal(size=images.shape)
-    for part in (task.shots, task.val):
-        poisoned[part.rows] = images[part.rows]
+    for part in (labels.train, labels.val):
+        allowed = part.restrict(task.base).rows
+        poisoned[allowed] = images[allowed]
     wrong = rng.integers(0, 3, len(images))
     for part in (labels.train, labels.val):
         wrong[part.rows] = part.labels
