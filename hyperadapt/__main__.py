@@ -122,6 +122,11 @@ def _add_run_options(command: argparse.ArgumentParser, out: Path | None) -> None
         metavar="METHOD",
         help=f"names or recipe files (default {' '.join(MAIN_METHODS)})",
     )
+    command.add_argument(
+        "--no-controls",
+        action="store_true",
+        help="leave out the controls of a method that has some: its twin in flat space, itself without its regulariser",
+    )
     command.add_argument("--shots", type=int, default=16, help="training images a class (default 16)")
     command.add_argument(
         "--seeds", type=int, nargs="+", default=[1, 2, 3], metavar="SEED", help="one run each (default 1 2 3)"

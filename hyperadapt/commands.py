@@ -90,7 +90,10 @@ def fit(arguments: argparse.Namespace) -> int:
 
 def _run(source: AbstractSource, arguments: argparse.Namespace, backbone: str, views: int, skip_corrupt: bool) -> int:
     logging.disable(logging.ERROR)  # libraries log what is then raised; the user gets one line
-    methods = [load_method(name) for name in dict.fromkeys(arguments.methods)]
+    methods = {method.name: method for method in map(load_method, arguments.methods)}
+    if not arguments.no_controls:
+        methods.update({control.name: control for method in [*methods.values()] for control in method.controls()})
+    methods = list(methods.values())
     seeds = tuple(dict.fromkeys(arguments.seeds))
     together = getattr(arguments, "together", False)
     settings = Settings(arguments.shots, seeds, arguments.out, skip_corrupt, together)

@@ -11,9 +11,10 @@ import torch
 
 from hyperadapt import __version__
 from hyperadapt.adapters.base import BuildContext
+from hyperadapt.backbone import ImageFeatures
 from hyperadapt.checkpoint import save_checkpoint
 from hyperadapt.config import to_dict
-from hyperadapt.data import AbstractImageSource, Part
+from hyperadapt.data import AbstractImageSource, AbstractSource, Part
 from hyperadapt.errors import InputError
 from hyperadapt.evaluation import count_correct
 from hyperadapt.features import AbstractFrozenFeatures, TowerFeatures
@@ -23,7 +24,7 @@ from hyperadapt.results import peak_memory_mib, read_json, versions, write_json
 from hyperadapt.text import ClassText
 from hyperadapt.training import ALONE, RunFolder, TrainingSet, World, train
 
-RESULT = "result.json"
+RESULT, ATTRIBUTES = "result.json", "attributes.json"
 FIXED = "fixed settings; the last step is scored; no validation or test image is used in training"
 NOTHING = Part(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 
@@ -155,9 +156,7 @@ def training_set(
     source = features.source
     views = features.training_views(shots.rows, seed, with_parts, progress)
     targets = torch.from_numpy(shots.labels).to(views.pooled.device)
-    ids = source.ids if isinstance(source, AbstractImageSource) else None
-    names = [ids[row] if ids else f"row {row}" for row in shots.rows.tolist()]
-    return TrainingSet(views, targets, classes, names)
+    return TrainingSet(views, targets, classes, row_names(source, shots.rows))
 
 
 def fit_source(
@@ -219,9 +218,25 @@ def fit_source(
         made_on = {key: decided[key] for key in ("templates", "backbone", "backbone_fingerprint")}
         counts_by_class = context_for(features, features.classes, shots).counts
         save_checkpoint(settings.out, model, method, source.class_names, counts_by_class, made_on)
+        told = _described(model, features, shots)
+        if told is not None:
+            write_json(settings.out / ATTRIBUTES, told)
         write_json(settings.out / RESULT, record)
         run.discard()
     return record, False
+
+
+def _described(model: FewShotModel, features: AbstractFrozenFeatures, shots: Part) -> dict[str, Any] | None:
+    """What the adapter has to tell of the images it was trained on."""
+    pooled = torch.cat([batch.pooled for batch in features.batches(shots.rows, with_parts=False)])
+    labels = torch.from_numpy(shots.labels).to(pooled.device)
+    return model.describe(ImageFeatures(pooled), labels, features.classes, row_names(features.source, shots.rows))
+
+
+def row_names(source: AbstractSource, rows: np.ndarray) -> list[str]:
+    """A name a row: the image's, or its number where a source has no names."""
+    ids = source.ids if isinstance(source, AbstractImageSource) else None
+    return [ids[row] if ids else f"row {row}" for row in rows.tolist()]
 
 
 def _finished(out: Path, decided: dict[str, Any]) -> bytes | None:

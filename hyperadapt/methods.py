@@ -1,7 +1,7 @@
 """A method is an adapter, a head and how they are trained, each with its settings: data, not a class."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,18 @@ class Method:
         """Papers behind the method."""
         adapter, head = self.components
         return head.source if adapter.name == PLAIN_ADAPTER and head.name != PLAIN_HEAD else adapter.source
+
+    def controls(self) -> list["Method"]:
+        """The same method without one claim of it each: what must stand beside it in a table.
+
+        Where adapter and head have a control of the same name, it is one control with both changed.
+        """
+        adapter, head = self.components
+        changes: dict[str, dict[str, Any]] = {}
+        for part, kind, own in ((adapter, "adapter", self.adapter), (head, "head", self.head)):
+            for name, settings in part.module.controls(own.settings).items():
+                changes.setdefault(name, {})[kind] = ComponentSettings(own.type, settings)
+        return [replace(self, name=f"{self.name}-{name}", **change) for name, change in changes.items()]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything that decides a run, as plain data; `method_from_dict` reads it back."""

@@ -1,17 +1,19 @@
 """An adapter and a head on frozen features: the thing that is trained, saved and asked for logits."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from hyperadapt.adapters.base import AbstractAdapter, BuildContext
+from hyperadapt.adapters.base import AbstractAdapter, BuildContext, TrainingBatch
 from hyperadapt.backbone import ImageFeatures
 from hyperadapt.heads.base import AbstractHead
 from hyperadapt.methods import Method
 from hyperadapt.registry import component
 from hyperadapt.text import ClassText
+from manifolds.regularizers import GeneratorDraws
 
 
 class FewShotModel(nn.Module):
@@ -72,6 +74,24 @@ class FewShotModel(nn.Module):
         adapted = self.adapter.adapt_classes(classes)
         batches = [self.adapter.adapt_images(batch, adapted) for batch in images]
         return self.head.select(batches, self.head.encode_classes(adapted), labels)
+
+    @torch.no_grad()
+    def describe(
+        self, images: ImageFeatures, labels: Int[Tensor, " n"], classes: ClassText, image_names: Sequence[str]
+    ) -> dict[str, Any] | None:
+        """What the adapter learnt, in words and numbers; None where it has nothing to tell.
+
+        Args:
+            images: (N) frozen features of the training images.
+            labels: (N,) indices into the classes.
+            classes: the training classes.
+            image_names: one name an image.
+        """
+        self.eval()
+        adapted = self.adapter.adapt_classes(classes)
+        draws = GeneratorDraws(torch.Generator(labels.device).manual_seed(0))
+        batch = TrainingBatch(self.adapter.adapt_images(images, adapted), adapted, labels, draws)
+        return self.adapter.describe(batch, classes, image_names)
 
     @property
     def pools_parts(self) -> bool:

@@ -224,6 +224,16 @@ class TextTower:
         return self._words(ids[:, self._start_marks : int(self._end_positions(ids)[0])].to(self.device))[0]
 
     @torch.no_grad()
+    def nearest_words(self, vectors: Float[Tensor, "n w"], count: int) -> list[list[str]]:
+        """Words whose token embeddings are nearest to each vector; numbers where the tokenizer knows no words."""
+        table = self.tower.token_embedding.weight
+        nearest = torch.cdist(vectors.to(table), table).topk(count, largest=False).indices.tolist()
+        decode = getattr(self.tokenizer, "decode", None) or getattr(
+            getattr(self.tokenizer, "tokenizer", None), "decode", lambda ids: str(ids[0])
+        )
+        return [[str(decode([i])).strip() for i in row] for row in nearest]
+
+    @torch.no_grad()
     def _words(self, ids: Int[Tensor, "n l"]) -> Float[Tensor, "n l w"]:
         return self.tower.token_embedding(ids)
 

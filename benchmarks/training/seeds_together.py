@@ -33,7 +33,7 @@ def measure(folder: Path, methods: list[str], runs: int = 5, steps: int = 60) ->
         for seed in range(1, runs + 1):
             task = base_to_novel_task(features.source.draw(16, seed), len(features.source.class_names))
             classes = features.classes.select(task.base)
-            model = build_model(method, features.context(classes), seed)
+            model = build_model(method, features.context(classes, len(task.shots)), seed)
             prepared.append(Run(model, training_set(features, task.shots, classes, seed, model.pools_parts), seed))
         apart = [Run(copy.deepcopy(run.model), run.data, run.seed) for run in prepared]
         train(copy.deepcopy(prepared[0].model), prepared[0].data, replace(config, steps=3), seed=1)

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Int
 from torch import Tensor, nn
@@ -90,3 +91,18 @@ class AbstractAdapter(nn.Module, ABC):
     @abstractmethod
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """Terms added to the classification loss, by name, already weighted; empty when there are none."""
+
+    def describe(self, batch: TrainingBatch, frozen: ClassText, image_names: Sequence[str]) -> dict[str, Any] | None:
+        """What was learnt, as plain data that a person can read; None where there is nothing to tell.
+
+        Args:
+            batch: all training images and classes, adapted.
+            frozen: the classes before the adapter.
+            image_names: one name an image.
+        """
+        return None
+
+    @staticmethod
+    def controls(config: Any) -> dict[str, Any]:
+        """Settings that take one claim of the method away, by a name each, to be run beside these settings."""
+        return {}

@@ -71,3 +71,8 @@ class AbstractHead(nn.Module, ABC):
     @abstractmethod
     def losses(self, images: ImageFeatures, encoded: Any, labels: Int[Tensor, " b"]) -> dict[str, Tensor]:
         """Training losses by name, already weighted."""
+
+    @staticmethod
+    def controls(config: Any) -> dict[str, Any]:
+        """Settings that take one claim of the method away, by a name each, to be run beside these settings."""
+        return {}

@@ -1,6 +1,6 @@
 """Scores by distance in the Poincaré ball, alone or beside the cosine."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -95,6 +95,11 @@ class Hyperbolic(AbstractHead):
         self.log_temperature = nn.Parameter(
             torch.tensor(config.temperature).log(), requires_grad=config.learn_temperature
         )
+
+    @staticmethod
+    def controls(config: HyperbolicConfig) -> dict[str, HyperbolicConfig]:
+        """The flat twin."""
+        return {} if config.manifold == "euclidean" else {"euclidean": replace(config, manifold="euclidean")}
 
     def encode_classes(self, classes: ClassText, draws: AbstractDraws | None = None) -> EncodedClasses:
         """The class features, and their points."""

@@ -1,6 +1,8 @@
 """The adapter: attributes, bridges to categories and images, hierarchy."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -12,6 +14,7 @@ from hyperadapt.adapters.lathadapter.attributes import build_attributes
 from hyperadapt.adapters.lathadapter.bridges import category_bridge, image_bridge
 from hyperadapt.adapters.lathadapter.config import LatHAdapterConfig
 from hyperadapt.adapters.lathadapter.hierarchy import Hierarchy, Nodes, total
+from hyperadapt.adapters.lathadapter.readout import Subject, read_attributes
 from hyperadapt.backbone import ImageFeatures
 from hyperadapt.registry import register
 from hyperadapt.text import ClassText
@@ -19,6 +22,8 @@ from hyperadapt.training_config import TrainingConfig
 
 EXTRA_CATEGORIES = 64
 """Categories that join the hierarchy of a step beside one for each image, where there are that many."""
+TOLD_OF = 256
+"""Training images on which a description says what the hierarchical terms do."""
 
 
 @register(
@@ -87,6 +92,30 @@ class LatHAdapter(AbstractAdapter):
         if isinstance(penalty, Tensor):
             terms["map_penalty"] = self.map_penalty * penalty
         return terms
+
+    @staticmethod
+    def controls(config: LatHAdapterConfig) -> dict[str, LatHAdapterConfig]:
+        """Without the hierarchy, and in flat space; the same thing without a hierarchy, so then there is none."""
+        if config.hier_weight == 0 and config.radial_weight == 0:
+            return {}
+        without = {"no-hierarchy": replace(config, hier_weight=0.0, radial_weight=0.0)}
+        return (
+            without
+            if config.manifold == "euclidean"
+            else {**without, "euclidean": replace(config, manifold="euclidean")}
+        )
+
+    def describe(self, batch: TrainingBatch, frozen: ClassText, image_names: Sequence[str]) -> dict[str, Any]:
+        """Attributes in words, what they join, their tree, and what the hierarchical terms do on these images."""
+        attributes, weights = batch.classes.attributes, self._adapted(batch.classes.weights)
+        assert attributes is not None
+        everyone = torch.arange(len(frozen), device=batch.labels.device)
+        nodes = self.hierarchy.nodes(self._adapted(batch.images.pooled), batch.labels, weights, everyone, attributes)
+        subject = Subject(self.hierarchy.manifold, nodes, self.attributes, attributes, frozen, image_names)
+        some = replace(batch, images=batch.images[:TOLD_OF], labels=batch.labels[:TOLD_OF])
+        terms = self.hierarchy.terms(self.nodes(some), batch.draws)
+        done = {name: {key: float(value) for key, value in vars(term).items()} for name, term in terms.items()}
+        return {**read_attributes(subject), "terms": done}
 
     def nodes(self, batch: TrainingBatch) -> Nodes:
         """Points of the batch's images, of its categories and some others, and of all attributes."""

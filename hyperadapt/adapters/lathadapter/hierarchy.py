@@ -22,7 +22,6 @@ from manifolds.regularizers import (
     radius_order,
 )
 
-
 CHOICES = 2**18
 """Triplets times candidates that a term of one step weighs up; where sets are large, anchors get fewer triplets."""
 
