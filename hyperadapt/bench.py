@@ -95,7 +95,9 @@ class Prepared:
     zero_shot: Counts
 
 
-def _prepare(features: AbstractFrozenFeatures, settings: Settings, reporter: Reporter, trains: bool) -> Prepared:
+def _prepare(
+    features: AbstractFrozenFeatures, settings: Settings, reporter: Reporter, learns: bool, selects: bool
+) -> Prepared:
     """Draw, take out corrupt images where that was asked for, encode every image once, score zero-shot CLIP."""
     source = features.source
     for sentence in source.notices(settings.shots):
@@ -105,7 +107,8 @@ def _prepare(features: AbstractFrozenFeatures, settings: Settings, reporter: Rep
     }
     part = source.zero_shot_part()
     if isinstance(features, TowerFeatures):
-        rows = np.unique(np.concatenate([part.rows, *(rows_used(task) for task in tasks.values())]))
+        validation = [task.val.rows for task in tasks.values() if selects]
+        rows = np.unique(np.concatenate([part.rows, *(rows_used(task) for task in tasks.values()), *validation]))
         if settings.skip_corrupt:
             bad = dict(check_images(features.images, rows.tolist()))
             for message in bad.values():
@@ -114,7 +117,7 @@ def _prepare(features: AbstractFrozenFeatures, settings: Settings, reporter: Rep
             part = _without(part, set(bad))
             rows = np.array([row for row in rows if int(row) not in bad])
         with reporter.task(f"{source.name}: features of {len(rows)} images") as progress:
-            training = [(task.shots.rows, seed) for seed, task in tasks.items()] if trains else []
+            training = [(task.shots.rows, seed) for seed, task in tasks.items()] if learns else []
             features.encode_missing(rows, progress, training)
     return Prepared(tasks, _zero_shot(features, part))
 
@@ -130,6 +133,7 @@ def _cleaned(task: Task, bad: set[int]) -> Task:
         shots=_without(task.shots, bad),
         base_test=_without(task.base_test, bad),
         novel_test=_without(task.novel_test, bad),
+        val=_without(task.val, bad),
     )
     if len(np.unique(cleaned.shots.labels)) < len(task.base):
         raise InputError("after leaving out corrupt images a base class has no training image; replace some of them")
@@ -156,7 +160,8 @@ def bench_base_to_novel(
         "shots": settings.shots,
         "skip_corrupt": settings.skip_corrupt,
     }
-    prepared = _prepare(features, settings, reporter, any(method.training is not None for method in methods))
+    learns, selects = any(method.learns for method in methods), any(method.selects for method in methods)
+    prepared = _prepare(features, settings, reporter, learns, selects)
     records, kept = [], 0
     for method in methods:
         decided = {seed: {**fixed, "seed": seed, "method": method.to_dict()} for seed in settings.seeds}

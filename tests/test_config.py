@@ -84,7 +84,7 @@ def test_an_adapter_and_a_head_compose_in_a_recipe():
         ("name: x\nadapter: {type: nothing}", ["nothing", "clip-adapter"]),
         ("name: x\nadaptor: {}", ["adaptor"]),
         ("adapter: {}", ["name"]),
-        ("name: x\nadapter: {type: lathadapter, curvature: -1.0}", ["curvature > 0", "euclidean"]),
+        ("name: x\nadapter: {type: lathadapter, curvature: -1.0}", ["clip_radius > 0", "curvature -1.0", "euclidean"]),
         ("name: [", ["not valid YAML"]),
         ("- a", ["mapping"]),
     ],

@@ -82,6 +82,8 @@ class Hyperbolic(AbstractHead):
     the two apart is how fast scores fall, and where radii differ between images or classes.
     """
 
+    log_temperature: Tensor
+
     def __init__(self, config: HyperbolicConfig, context: BuildContext) -> None:
         super().__init__()
         self.config, self.scale = config, context.logit_scale
@@ -92,9 +94,11 @@ class Hyperbolic(AbstractHead):
         )
         self.image_to_ball = ToBall(self.manifold, None, config.image_radius, learn_scale=config.learn_radii)
         self.text_to_ball = ToBall(self.manifold, None, config.text_radius, learn_scale=config.learn_radii)
-        self.log_temperature = nn.Parameter(
-            torch.tensor(config.temperature).log(), requires_grad=config.learn_temperature
-        )
+        log_temperature = torch.tensor(config.temperature).log()
+        if config.learn_temperature:
+            self.log_temperature = nn.Parameter(log_temperature)
+        else:
+            self.register_buffer("log_temperature", log_temperature)
 
     @staticmethod
     def controls(config: HyperbolicConfig) -> dict[str, HyperbolicConfig]:

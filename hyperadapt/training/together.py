@@ -79,7 +79,8 @@ def train_together(
     total, groups = sum(training.steps for training in trainings), defaultdict(list)
     for run, training in zip(runs, trainings, strict=True):
         training.model.train()
-        shape = (run.data.classes.names, training.sampler.size, tuple(run.data.images.pooled.shape[1:]))
+        sizes = tuple(tensor.shape for tensor in run.model.state_dict().values())
+        shape = (run.data.classes.names, training.sampler.size, tuple(run.data.images.pooled.shape[1:]), sizes)
         groups[shape].append(training)
     with threads_that_pay(runs[0].data):
         for group in groups.values():

@@ -20,7 +20,7 @@ from manifolds import scalars
 from manifolds.regularizers import GeneratorDraws, RecordedDraws, RecordingDraws
 from tests.training.runs import method_scene, scene
 
-TRAINED = [name for name, method in named_methods().items() if method.training is not None]
+TRAINED = [name for name, method in named_methods().items() if method.training is not None and not method.needs_tower]
 WAITS = {"_local_scalar_dense", "nonzero", "nonzero_numpy", "_unique2", "unique_dim", "masked_select", "multinomial"}
 
 
@@ -67,7 +67,8 @@ def test_half_precision_changes_losses_by_its_rounding_and_keeps_weights_and_the
     run.model.train()
     rough, narrow = gradients(run, TrainingConfig(precision="bf16"))
     assert all(term.dtype == torch.float32 for term in rough.values())
-    assert any(not torch.equal(rough[term], exact[term]) for term in exact)
+    geometry_alone = name == "hyperbolic"  # which stays in float32
+    assert geometry_alone or any(not torch.equal(rough[term], exact[term]) for term in exact)
     for term in exact:
         torch.testing.assert_close(rough[term], exact[term], atol=0.05, rtol=0.05)
     for key in wide:
@@ -88,12 +89,12 @@ def test_geometry_stays_float32_in_half_precision():
     """The hierarchy of given points is the same to the bit, with and without autocast."""
     run = method_scene("lathadapter")
     points = run.data.images.pooled[:20]
-    adapter = run.model.adapter
+    hierarchy = run.model.adapter.hierarchy
     found = []
     for enabled in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            mapped = adapter.image_to_ball(points)
-            distances = adapter.image_to_ball.manifold.pairwise_dist(mapped, adapter.text_to_ball(points[:7]))
+            mapped = hierarchy.image_to_ball(points)
+            distances = hierarchy.manifold.pairwise_dist(mapped, hierarchy.text_to_ball(points[:7]))
             found.append((mapped, distances))
     for plain, half in zip(*found, strict=True):
         assert half.dtype == torch.float32
