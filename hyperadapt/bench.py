@@ -217,7 +217,11 @@ def _record(
             for half, labels in (("base", task.base), ("novel", task.novel))
         },
         "training_images": len(task.shots),
-        "counts": {"base": to_dict(outcome.base), "novel": to_dict(outcome.novel)},
+        "counts": {
+            half: to_dict(counts)
+            for half in ("base", "novel", "joint_base", "joint_novel")
+            if (counts := getattr(outcome, half)) is not None
+        },
         "zero_shot_all_classes": to_dict(prepared.zero_shot),
         "flags": {
             "knows_split": method.knows_split,

@@ -55,14 +55,12 @@ def test_versions_name_the_deciding_packages():
     assert found["open_clip_torch"][0].isdigit()
 
 
-def record(method, seed, base, novel):
+def record(method, seed, base, novel, **joint):
+    counts = {"base": base, "novel": novel, **joint}
     return {
         "method": {"name": method},
         "seed": seed,
-        "counts": {
-            "base": dict(zip(("correct", "total"), base, strict=True)),
-            "novel": dict(zip(("correct", "total"), novel, strict=True)),
-        },
+        "counts": {half: dict(zip(("correct", "total"), pair, strict=True)) for half, pair in counts.items()},
         "seconds": {"train": 1.0, "test": 0.5},
         "trained_parameters": 1234,
         "flags": {"knows_split": method == "told"},
@@ -79,6 +77,13 @@ def test_the_table_averages_accuracies_and_takes_the_harmonic_mean_of_the_averag
     assert (first.seeds, second.seeds, second.base_spread) == (2, 1, None)
     assert cells(first)[:4] == ("m", "70.00 ± 14.14", "50.00 ± 35.36", "58.33")
     assert cells(second)[-1] == "yes"
+
+
+def test_the_joint_mean_is_of_the_joint_counts_and_empty_without_them():
+    joint = {"joint_base": (6, 10), "joint_novel": (3, 10)}
+    first, second = base_to_novel_rows([record("m", 1, (8, 10), (5, 10), **joint), record("told", 1, (1, 2), (1, 2))])
+    assert first.joint == pytest.approx(2 * 0.6 * 0.3 / 0.9)
+    assert (cells(first)[4], cells(second)[4]) == ("40.00", "")
 
 
 @pytest.mark.parametrize(("base", "novel"), [(0.0, 0.0), (0.0, 1.0), (0.3, 0.3), (0.2, 0.9)])

@@ -45,7 +45,9 @@ class Outcome:
     """What one method did on one task.
 
     Attributes:
-        base, novel: counts of each half.
+        base, novel: counts of each half, scored among its own names.
+        joint_base, joint_novel: the same images among the names of both halves; None where a method must be told which
+            half a test set holds.
         history: mean loss terms over ten stretches of training; empty when nothing was trained.
         selection: how settings were chosen, and on which images.
         parameters: number of trained values.
@@ -54,6 +56,8 @@ class Outcome:
 
     base: Counts
     novel: Counts
+    joint_base: Counts | None
+    joint_novel: Counts | None
     history: list[dict[str, float]]
     selection: str
     parameters: int
@@ -101,7 +105,7 @@ def run_base_to_novel(
     start = time.perf_counter()
     fitted = fit_shots(method, features, task.shots, task.base, seed, progress, val=task.val, run=run)
     before = run.seconds if run is not None else 0.0
-    return _scored(fitted, features, task, before + time.perf_counter() - start)
+    return _scored(method, fitted, features, task, before + time.perf_counter() - start)
 
 
 def run_seeds_together(
@@ -142,18 +146,35 @@ def run_seeds_together(
         task = tasks[run.seed]
         chosen = select_settings(run.model, features, task.val, run.data.classes)
         seconds = (time.perf_counter() - start) / len(runs)
-        outcomes[run.seed] = _scored(Fitted(run.model, history, chosen), features, task, seconds)
+        outcomes[run.seed] = _scored(method, Fitted(run.model, history, chosen), features, task, seconds)
     return outcomes
 
 
-def _scored(fitted: Fitted, features: AbstractFrozenFeatures, task: Task, train_seconds: float) -> Outcome:
-    """Both halves of a task, scored with the same weights."""
+def _scored(
+    method: Method, fitted: Fitted, features: AbstractFrozenFeatures, task: Task, train_seconds: float
+) -> Outcome:
+    """Both halves of a task, each among its own names and among those of both, scored with the same weights."""
     start, model = time.perf_counter(), fitted.model
-    base = count_correct(model, features, task.base_test, features.classes.select(task.base))
-    novel = count_correct(model, features, task.novel_test, features.classes.select(task.novel))
+    everyone = tuple(sorted(task.base + task.novel))
+    counts = []
+    for part, own in ((task.base_test, task.base), (task.novel_test, task.novel)):
+        counts.append(count_correct(model, features, part, features.classes.select(own)))
+        joint = Part(part.rows, np.searchsorted(everyone, np.array(own)[part.labels]))
+        classes = features.classes.select(everyone)
+        counts.append(None if method.knows_split else count_correct(model, features, joint, classes))
+    base, joint_base, novel, joint_novel = counts
     size = sum(parameter.numel() for parameter in model.trainable)
-    test_seconds = time.perf_counter() - start
-    return Outcome(base, novel, fitted.history, fitted.selection, size, train_seconds, test_seconds)
+    return Outcome(
+        base=base,
+        novel=novel,
+        joint_base=joint_base,
+        joint_novel=joint_novel,
+        history=fitted.history,
+        selection=fitted.selection,
+        parameters=size,
+        train_seconds=train_seconds,
+        test_seconds=time.perf_counter() - start,
+    )
 
 
 def rows_used(task: Task) -> np.ndarray:

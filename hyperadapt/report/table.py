@@ -17,6 +17,7 @@ class Row:
         base, novel: mean accuracy over seeds.
         base_spread, novel_spread: sample standard deviation over seeds; None for one seed.
         harmonic: harmonic mean of the two means.
+        joint: the same where all images are scored among the names of both halves; None where that is not defined.
         seeds: number of runs.
         seconds: mean training and scoring time of a run.
         parameters: trained values.
@@ -29,6 +30,7 @@ class Row:
     base_spread: float | None
     novel_spread: float | None
     harmonic: float
+    joint: float | None
     seeds: int
     seconds: float
     parameters: int
@@ -49,10 +51,11 @@ def base_to_novel_rows(records: Iterable[dict[str, Any]]) -> list[Row]:
 
 def _row(name: str, runs: list[dict[str, Any]]) -> Row:
     accuracy = {
-        half: [r["counts"][half]["correct"] / r["counts"][half]["total"] for r in runs] for half in ("base", "novel")
+        half: [r["counts"][half]["correct"] / r["counts"][half]["total"] for r in runs] for half in runs[0]["counts"]
     }
     mean = {half: fmean(values) for half, values in accuracy.items()}
     spread = {half: stdev(values) if len(values) > 1 else None for half, values in accuracy.items()}
+    joint = harmonic_mean(mean["joint_base"], mean["joint_novel"]) if "joint_base" in mean else None
     return Row(
         method=name,
         base=mean["base"],
@@ -60,6 +63,7 @@ def _row(name: str, runs: list[dict[str, Any]]) -> Row:
         base_spread=spread["base"],
         novel_spread=spread["novel"],
         harmonic=harmonic_mean(mean["base"], mean["novel"]),
+        joint=joint,
         seeds=len(runs),
         seconds=fmean(r["seconds"]["train"] + r["seconds"]["test"] for r in runs),
         parameters=runs[0]["trained_parameters"],
@@ -77,7 +81,7 @@ def percent(value: float, spread: float | None = None) -> str:
     return f"{100 * value:.2f}" + ("" if spread is None else f" ± {100 * spread:.2f}")
 
 
-HEADER = ("method", "base", "novel", "HM", "s/run", "trained", "half")
+HEADER = ("method", "base", "novel", "HM", "joint HM", "s/run", "trained", "half")
 
 
 def cells(row: Row) -> tuple[str, ...]:
@@ -87,6 +91,7 @@ def cells(row: Row) -> tuple[str, ...]:
         percent(row.base, row.base_spread),
         percent(row.novel, row.novel_spread),
         percent(row.harmonic),
+        "" if row.joint is None else percent(row.joint),
         f"{row.seconds:.1f}",
         f"{row.parameters:,}",
         "yes" if row.knows_split else "",

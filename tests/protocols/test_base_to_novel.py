@@ -182,3 +182,26 @@ def test_training_on_base_classes_raises_base_accuracy(name, features):
     plain = run_base_to_novel(load_method("zero-shot"), features, task, 1)
     assert plain.base.accuracy < 1
     assert trained.base.correct > plain.base.correct
+
+
+def test_joint_scores_are_those_of_all_names_in_their_own_order(source, features):
+    task = task_of(source)
+    outcome = run_base_to_novel(load_method("zero-shot"), features, task, 1)
+    everything = features.classes.weights
+    for counts, part, own in (
+        (outcome.joint_base, task.base_test, task.base),
+        (outcome.joint_novel, task.novel_test, task.novel),
+    ):
+        pooled = torch.cat([batch.pooled for batch in features.batches(part.rows, False)])
+        wanted = sum(
+            int(own[label] == answer)
+            for label, answer in zip(part.labels, (pooled @ everything.T).argmax(1).tolist(), strict=True)
+        )
+        assert counts.correct == wanted
+        assert counts.total == len(part)
+    assert outcome.joint_base.correct <= outcome.base.correct
+
+
+def test_a_method_that_must_be_told_the_half_has_no_joint_scores(source, features):
+    outcome = run_base_to_novel(short("xrvlm"), features, task_of(source), 1)
+    assert outcome.joint_base is outcome.joint_novel is None
