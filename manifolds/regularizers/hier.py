@@ -15,6 +15,7 @@ from torch.nn.functional import relu
 from manifolds.base import AbstractManifold
 from manifolds.regularizers.ancestors import chosen_gaps
 from manifolds.regularizers.draws import AbstractDraws, GeneratorDraws
+from manifolds.scalars import sinh_ratio
 
 
 @dataclass(frozen=True)
@@ -95,31 +96,32 @@ def mine_triplets(
         >>> int(t.anchors_kept), bool(((t.anchor < 3) == (t.positive < 3)).all())
         (6, True)
     """
-    n = similarity.shape[0]
-    draws = draws or GeneratorDraws(device=similarity.device)
-    itself = torch.eye(n, dtype=torch.bool, device=similarity.device)
-    near = torch.zeros_like(similarity, dtype=torch.bool)
-    k = min(neighbours, n // 2)
-    if k > 0:
-        near = near.scatter(1, similarity.topk(k, dim=1).indices, True)
-    positive = near & near.T & ~itself
-    negative = ~positive & ~itself
-    kept = (positive.sum(1) >= 2) & negative.any(1)
+    n, device = similarity.shape[0], similarity.device
+    draws = draws or GeneratorDraws(device=device)
+    itself, filler = torch.arange(n, device=device)[:, None], 2 * n
+    near = similarity.topk(min(n, max(1, min(neighbours, n // 2))), dim=1, sorted=False).indices
+    is_near = torch.zeros_like(similarity, dtype=torch.bool).scatter(1, near, True)
+    mutual = is_near.T.gather(1, near) & (near != itself)
+    taken = torch.cat([torch.where(mutual, near, filler), itself], 1).sort(1).values
+    count = mutual.sum(1, keepdim=True)
+    positive = _place(draws.rand(n, per_anchor), count)
+    positive = taken.gather(1, positive + (positive >= (taken < itself).sum(1, keepdim=True)))
+    free_before = torch.where(taken < n, taken - torch.arange(taken.shape[1], device=device), n)
+    negative = _place(draws.rand(n, per_anchor), n - 1 - count)
+    negative = negative + torch.searchsorted(free_before, negative, right=True)
+    kept = ((count >= 2) & (count < n - 1)).squeeze(1)
     return Triplets(
-        anchor=torch.arange(n, device=similarity.device).repeat_interleave(per_anchor),
-        positive=_pick(positive, draws.rand(n, per_anchor)).flatten(),
-        negative=_pick(negative, draws.rand(n, per_anchor)).flatten(),
-        valid=kept.repeat_interleave(per_anchor),
+        anchor=itself.expand(n, per_anchor).flatten(),
+        positive=positive.clamp(max=n - 1).flatten(),
+        negative=negative.clamp(max=n - 1).flatten(),
+        valid=kept[:, None].expand(n, per_anchor).flatten(),
         anchors_kept=kept.sum(),
     )
 
 
-def _pick(pool: Bool[Tensor, "n m"], uniform: Float[Tensor, "n t"]) -> Int[Tensor, "n t"]:
-    """Members of each row's pool, uniformly by inverse CDF; anything where a pool is empty."""
-    members = pool.to(torch.uint8).sort(dim=1, descending=True, stable=True).indices
-    count = pool.sum(1, keepdim=True)
-    place = torch.minimum((uniform * count).long(), (count - 1).clamp(min=0))
-    return members.gather(1, place)
+def _place(uniform: Float[Tensor, "n t"], count: Int[Tensor, "n 1"]) -> Int[Tensor, "n t"]:
+    """Places in lists of `count` members, uniformly by inverse CDF; 0 where a list is empty."""
+    return torch.minimum((uniform * count).long(), (count - 1).clamp(min=0))
 
 
 def _gumbel(uniform: Float[Tensor, "t p"], dtype: torch.dtype) -> Float[Tensor, "t p"]:
@@ -168,6 +170,21 @@ def ancestor_loss(
     return HierTerm(loss, count, wasted, active, used, triplets.anchors_kept / max(distances.shape[0], 1))
 
 
+def _nearness(manifold: AbstractManifold, points: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
+    """``-sinh²(√c d/2)/c`` of all pairs, which falls with the distance d; one product in the dtype of the points.
+
+    For tangents u, v at the origin and S = sinh(√c|u|)/√c the hyperbolic law of cosines gives sinh²(√c d/2)/c =
+    S² + S'² + 2c S² S'² - 2 S C S' C' cos(u, v) with C = cosh(√c|u|).
+    """
+    u = manifold.features0(manifold.logmap0(points))
+    c, square = manifold.curvature.to(u), torch.linalg.vector_norm(u, dim=-1, keepdim=True).square()
+    ratio = sinh_ratio(c * square)
+    s = square * ratio.square()
+    way = u * (ratio * (1 + c * s).sqrt())
+    lengths = torch.addcmul(-s.T, s, -1 - 2 * c * s.T)
+    return torch.addmm(lengths, way, way.T, alpha=2).clamp(max=0)
+
+
 def hier_term(
     manifold: AbstractManifold,
     nodes: NodeSet,
@@ -200,11 +217,10 @@ def hier_term(
         )
     distances = manifold.pairwise_dist(nodes.points, candidates)
     with torch.no_grad():
-        own = candidates is nodes.points
-        similarity = torch.exp(-(distances if own else manifold.pairwise_dist(nodes.points, nodes.points)))
+        similarity = -distances if candidates is nodes.points else _nearness(manifold, nodes.points)
         if nodes.labels is not None:
-            same = (nodes.labels[:, None] == nodes.labels[None, :]) & (nodes.labels >= 0)[:, None]
-            similarity = similarity + same.to(similarity.dtype)
+            same = (nodes.labels[:, None] == nodes.labels) & (nodes.labels >= 0)
+            similarity = torch.where(same, (1 - similarity).reciprocal(), similarity)
     draws = draws or GeneratorDraws(device=similarity.device)
     triplets = mine_triplets(similarity, neighbours, per_anchor, draws)
     return ancestor_loss(distances, triplets, tau=tau, margin=margin, draws=draws)

@@ -3,7 +3,7 @@ import itertools
 import pytest
 import torch
 
-from manifolds import Euclidean, PoincareBall
+from manifolds import Euclidean, Lorentz, PoincareBall
 from manifolds.regularizers import (
     GeneratorDraws,
     NodeSet,
@@ -14,6 +14,7 @@ from manifolds.regularizers import (
     hier_term,
     mine_triplets,
 )
+from manifolds.regularizers.hier import _nearness
 
 MANIFOLDS = [PoincareBall(0.1), PoincareBall(1.0), Euclidean()]
 
@@ -191,6 +192,20 @@ def test_labels_bind_nodes_that_distance_would_part():
     assert term.triplets == expected.valid.sum() > 0
     same = (labels[expected.anchor] == labels[expected.positive])[expected.valid]
     assert bool(same.all())
+
+
+@pytest.mark.parametrize("manifold", [*MANIFOLDS, Lorentz(0.7)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_nearness_falls_with_the_distance_as_the_law_of_cosines_says(manifold, dtype):
+    tangents = torch.randn(60, 5, dtype=dtype, generator=generator(6)) * 0.7
+    points = manifold.expmap0(manifold.tangent0(tangents))
+    found, distance = _nearness(manifold, points), manifold.pairwise_dist(points).double()
+    c = float(manifold.curvature)
+    wanted = distance.square() / 4 if c == 0 else (c**0.5 * distance / 2).sinh().square() / c
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-12
+    torch.testing.assert_close(found.double(), -wanted, rtol=tolerance, atol=tolerance * float(wanted.max()))
+    assert found.dtype == dtype
+    assert bool((found <= 0).all())
 
 
 def test_negative_labels_match_nothing():

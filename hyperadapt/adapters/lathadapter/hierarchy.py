@@ -22,7 +22,7 @@ from manifolds.regularizers import (
     radius_order,
 )
 
-CHOICES = 2**18
+CHOICES = 2**16
 """Triplets times candidates that a term of one step weighs up; where sets are large, anchors get fewer triplets."""
 
 
