@@ -2,7 +2,7 @@
 
 import argparse
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -105,12 +105,8 @@ def _run(source: AbstractSource, arguments: argparse.Namespace, backbone: str, v
     say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
     seed_list = " ".join(map(str, seeds))
     say(f"base-to-novel on {source.name}: {features.backbone_name}, {settings.shots} shots, seeds {seed_list}, top-1 %")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for i, title in enumerate(HEADER):
-        table.add_column(title, justify="left" if i == 0 else "right", no_wrap=True)
-    for row in base_to_novel_rows(records):
-        table.add_row(*cells(row))
-    console.print(table)
+    rows = [cells(row) for row in base_to_novel_rows(records)]
+    console.print(_table(console, HEADER, rows, words=1, spare=("trained", "s/run")))
     correct, total = (records[0]["zero_shot_all_classes"][key] for key in ("correct", "total"))
     score = f"{percent(correct / total)} % ({correct} of {total} images)"
     say(f"zero-shot top-1 over all {len(source.class_names)} classes: {score}")
@@ -139,18 +135,37 @@ def select(arguments: argparse.Namespace) -> int:
     settings = SelectSettings(tuple(dict.fromkeys(arguments.seeds)), arguments.cuts, arguments.out)
     ladder = climb(space, places, settings, TerminalReporter(Console(stderr=True)))
     console = Console()
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for i, title in enumerate(("question", "answer", "base", "novel", "HM", "gain", "error", "")):
-        table.add_column(title, justify="left" if i < 2 else "right", no_wrap=True)
-    for rung in ladder["rungs"]:
-        for row in rung["trials"]:
-            figures = [f"{100 * row[key]:.2f}" for key in ("base", "novel", "harmonic_mean", "gain", "standard_error")]
-            table.add_row(rung["name"], row["option"], *figures, "kept" if row["kept"] else "")
-    console.print(table)
+    keys = ("base", "novel", "harmonic_mean", "gain", "standard_error")
+    rows = [
+        (rung["name"], row["option"], *(f"{100 * row[key]:.2f}" for key in keys), "kept" if row["kept"] else "")
+        for rung in ladder["rungs"]
+        for row in rung["trials"]
+    ]
+    console.print(_table(console, ("question", "answer", "base", "novel", "HM", "gain", "error", ""), rows, words=2))
     say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
     say("per cent, on base classes alone; gain over what stood, with its standard error over tasks")
     say(f"recipe in {arguments.out / 'recipe.yaml'}, ladder in {arguments.out / 'ladder.json'}")
     return 0
+
+
+def _table(
+    console: Console, header: Sequence[str], rows: Sequence[Sequence[str]], words: int, spare: Sequence[str] = ()
+) -> Table:
+    """A table whose figures are never cut: on a narrow terminal spare columns go, then the columns of words fold."""
+    widths = {title: max(len(row[i]) for row in (header, *rows)) for i, title in enumerate(header)}
+    shown = list(header)
+    for title in spare:
+        if sum(widths[each] + 3 for each in shown) > console.width:
+            shown.remove(title)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, title in enumerate(shown):
+        if i < words:
+            table.add_column(title, overflow="fold", min_width=min(widths[title], 12))
+        else:
+            table.add_column(title, justify="right", no_wrap=True, min_width=widths[title])
+    for row in rows:
+        table.add_row(*(cell for title, cell in zip(header, row, strict=True) if title in shown))
+    return table
 
 
 def list_methods() -> int:
