@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -12,6 +12,7 @@ from hyperadapt.adapters.base import BuildContext
 from hyperadapt.backbone import ImageFeatures
 from hyperadapt.errors import InputError
 from hyperadapt.heads.base import AbstractHead
+from hyperadapt.heads.episodes import among_own, check_withheld, withheld_classes
 from hyperadapt.registry import register
 from hyperadapt.text import ClassText
 from hyperadapt.training_config import TrainingConfig
@@ -32,6 +33,7 @@ class HyperbolicConfig:
         temperature: distance that is worth one unit of logit; where it starts when trained.
         learn_temperature: train it.
         cosine_share: share of CLIP's scaled cosine in the logits, in [0, 1); the rest is the distance's.
+        withheld: share of the training classes that play novel in a step, see `heads.episodes`.
     """
 
     manifold: Literal["poincare", "euclidean"] = "poincare"
@@ -43,8 +45,10 @@ class HyperbolicConfig:
     temperature: float = 0.025
     learn_temperature: bool = False
     cosine_share: float = 0.0
+    withheld: float = 0.0
 
     def __post_init__(self) -> None:
+        check_withheld("hyperbolic", self.withheld)
         if min(self.curvature, self.image_radius, self.text_radius, self.temperature) <= 0:
             raise InputError(
                 "hyperbolic needs curvature, radii and temperature > 0, got "
@@ -61,10 +65,12 @@ class EncodedClasses:
     Attributes:
         directions: (K, D) of unit length.
         points: (K, D) on the manifold.
+        withheld: (K,), or None where all images are scored among all names.
     """
 
     directions: Float[Tensor, "k d"]
     points: Float[Tensor, "k d"]
+    withheld: Bool[Tensor, " k"] | None
 
 
 @register(
@@ -107,7 +113,8 @@ class Hyperbolic(AbstractHead):
 
     def encode_classes(self, classes: ClassText, draws: AbstractDraws | None = None) -> EncodedClasses:
         """The class features, and their points."""
-        return EncodedClasses(classes.weights, self.text_to_ball(classes.weights))
+        withheld = withheld_classes(len(classes), self.config.withheld, draws)
+        return EncodedClasses(classes.weights, self.text_to_ball(classes.weights), withheld)
 
     def logits(self, images: ImageFeatures, encoded: EncodedClasses) -> Float[Tensor, "b k"]:
         """Negative distances over the temperature, mixed with scaled cosines."""
@@ -120,4 +127,5 @@ class Hyperbolic(AbstractHead):
 
     def losses(self, images: ImageFeatures, encoded: EncodedClasses, labels: Int[Tensor, " b"]) -> dict[str, Tensor]:
         """Cross entropy."""
-        return {"cross_entropy": cross_entropy(self.logits(images, encoded).float(), labels)}
+        logits = among_own(self.logits(images, encoded), labels, encoded.withheld)
+        return {"cross_entropy": cross_entropy(logits.float(), labels)}
