@@ -1,6 +1,6 @@
 """Seeds trained as one batched computation beside the same runs in turn, on stored features.
 
-python -m benchmarks.training.seeds_together --features DIR [--methods lathadapter ...] [--runs 5] [--steps 60]
+python -m benchmarks.training.seeds_together --features DIR [--methods lathadapter-faithful ...] [--runs 5] [--steps 60]
 """
 
 import argparse
@@ -56,7 +56,7 @@ def measure(folder: Path, methods: list[str], runs: int = 5, steps: int = 60) ->
                 "peer": middle - start,
                 "unit": "s",
                 "ratio": (middle - start) / (end - middle),
-                "target": 2.0 if name == "lathadapter" else None,
+                "target": 2.0 if name == "lathadapter-faithful" else None,
             }
         )
     return rows
@@ -66,7 +66,7 @@ def main() -> None:
     """Print a line a method."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--features", type=Path, required=True)
-    parser.add_argument("--methods", nargs="+", default=["lathadapter", "clip-adapter", "xrvlm"])
+    parser.add_argument("--methods", nargs="+", default=["lathadapter-faithful", "clip-adapter", "xrvlm"])
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--steps", type=int, default=60)
     chosen = parser.parse_args()

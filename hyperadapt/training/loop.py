@@ -1,7 +1,7 @@
 """The loop: batch in, dictionary of losses out, one optimiser step; it can be stopped and resumed anywhere."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -138,10 +138,21 @@ class Training:
         """
         names, norms = self._gradient_norms()
         values = torch.cat([self.world.mean(torch.stack(list(terms.values()))), norms])
+        self.conclude(batch, tuple(terms), names, values)
+
+    def conclude(self, batch: Batch, terms: Sequence[str], parameters: Sequence[str], values: Tensor) -> None:
+        """The same once gradient norms are there as well.
+
+        Args:
+            batch: the images.
+            terms: names of the loss terms.
+            parameters: names of the parameters that have a gradient.
+            values: the terms, then the gradient norm of each of these parameters.
+        """
         rate = self.optimizers.rate(self.done)
-        self.history.add(Report(self.done, rate, tuple(terms), names, values, batch.positions))
+        self.history.add(Report(self.done, rate, terms, parameters, values, batch.positions))
         if self.config.clip_norm is not None:
-            total = torch.linalg.vector_norm(norms)
+            total = torch.linalg.vector_norm(values[len(terms) :])
             torch.nn.utils.clip_grads_with_norm_(self.model.trainable, self.config.clip_norm, total)
         self.optimizers.step(self.done)
         self.done += 1

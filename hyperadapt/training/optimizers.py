@@ -82,6 +82,13 @@ class Optimizers:
                 group["lr"] = rate
             part.step()
 
+    def fuse(self) -> None:
+        """Let Adam and AdamW move each plain parameter in one pass from the first step on, which rounds differently."""
+        for part in self.parts:
+            if type(part) in (torch.optim.Adam, torch.optim.AdamW):
+                for group in part.param_groups:
+                    group["fused"] = True
+
     def state(self) -> dict[str, Tensor]:
         """Momenta and counters, one tensor an entry, named `part.parameter.entry`."""
         return {
