@@ -49,6 +49,7 @@ class TextTower:
         self._tokenize = lru_cache(maxsize=KEPT_TOKENIZATIONS)(self._tokenize_now)
         self._kept: OrderedDict[str, Tensor] = OrderedDict()
         self._kept_of: tuple[object, ...] = ()
+        self._places: OrderedDict[tuple[object, ...], tuple[Tensor, Tensor, Tensor, int]] = OrderedDict()
         self.context_length = int(getattr(model, "context_length", None) or getattr(self.tower, "context_length", 77))
         self.pool_type = getattr(self.tower, "pool_type", getattr(model, "text_pool_type", "argmax"))
         self.eos_id = getattr(self.tower, "eos_id", getattr(model, "text_eos_id", None))
@@ -168,17 +169,18 @@ class TextTower:
         Args:
             contexts: (P, K, M, W), or (P, 1, M, W) to share a prompt among all texts: the start mark and the contexts
                 then pass the tower once a prompt, whatever K is.
-            ids: (K, L) from `tokenize(texts, reserve=M)`; an empty text makes a prompt of context vectors alone.
+            ids: (K, L) from `tokenize(texts, reserve=M)`, best as they come from it: they are moved to the contexts'
+                device once, and no step waits for a device to learn how long they are. An empty text makes a prompt of
+                context vectors alone.
 
         Returns:
             (P, K, D), L2-normalised, in float32 or wider; under autocast too.
         """
         self._require_contexts()
         prompts, m = contexts.shape[0], contexts.shape[2]
-        ends = self._end_positions(ids) + m
-        ids = ids[:, : self.context_length - m]
-        if self._pass.cuts:
-            ids = ids[:, : int(ends.max()) + 1 - m]
+        ids, ends, longest = self._placed(ids, contexts.device)
+        ends = ends + m
+        ids = ids[:, : min(longest, self.context_length - m) if self._pass.cuts else self.context_length - m]
         shared = contexts.shape[1] == 1 and len(ids) > 1 and self._pass.shares_beginnings
         if shared:
             encode, tokens = self._after_shared(contexts[:, 0], ids, ends), ids.shape[1] - self._start_marks
@@ -192,6 +194,20 @@ class TextTower:
             run = partial(checkpoint, encode, use_reentrant=False, preserve_rng_state=False) if remade else encode
             features = torch.cat([run(slice(at, at + size)) for at in range(0, len(ids), size)], dim=1)
         return normalize(at_least_float32(features), dim=-1)
+
+    def _placed(
+        self, ids: Int[Tensor, "k l"], device: torch.device
+    ) -> tuple[Int[Tensor, "k l"], Int[Tensor, " k"], int]:
+        """Token ids and positions of their end marks on a device, and how many tokens the longest text has."""
+        key = (id(ids), ids._version, device)
+        known = self._places.get(key)
+        if known is None:
+            ends = self._end_positions(ids)
+            known = (ids, ids.to(device), ends.to(device), int(ends.max()) + 1)  # ids is held, so its id stays its own
+            self._places[key] = known
+            while len(self._places) > KEPT_TOKENIZATIONS:
+                self._places.popitem(last=False)
+        return known[1:]
 
     def _after_shared(
         self, contexts: Float[Tensor, "p m w"], ids: Int[Tensor, "k l"], ends: Int[Tensor, " k"]

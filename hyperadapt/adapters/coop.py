@@ -73,7 +73,7 @@ class CoOp(AbstractAdapter):
     def _prompted(self, classes: ClassText, contexts: Float[Tensor, "o m w"]) -> Float[Tensor, "k d"]:
         tower = classes.prompt_tower
         ids = tower.tokenize([f"{name}." for name in classes.names], reserve=contexts.shape[1])
-        return tower.prompts(contexts[None], ids.to(contexts.device))[0]
+        return tower.prompts(contexts[None], ids)[0]
 
     def adapt_classes(self, classes: ClassText) -> ClassText:
         """Prompts of the listed names; of the training classes alone where contexts belong to classes."""

@@ -95,7 +95,7 @@ class Prompts(nn.Module):
             contexts = contexts + residual
         names = [f"{name}." for name in classes.names]
         tower = classes.prompt_tower
-        ids = tower.tokenize(names, reserve=contexts.shape[2]).to(contexts.device)
+        ids = tower.tokenize(names, reserve=contexts.shape[2])
         return tower.prompts(contexts, ids)
 
 

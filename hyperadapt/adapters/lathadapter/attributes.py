@@ -58,7 +58,7 @@ class PromptAttributes(AbstractAttributes):
         """The prompts' features; (K, M, D) with class names."""
         tower = classes.prompt_tower
         texts = [name.replace("_", " ") + "." for name in classes.names] if self.named else [""]
-        ids = tower.tokenize(texts, reserve=self.tokens.shape[1]).to(self.tokens.device)
+        ids = tower.tokenize(texts, reserve=self.tokens.shape[1])
         features = tower.prompts(self.tokens[:, None], ids)
         return features.transpose(0, 1) if self.named else features[:, 0]
 

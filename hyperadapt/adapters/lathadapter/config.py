@@ -48,7 +48,7 @@ class LatHAdapterConfig:
         hier_weight: factor on the hierarchical term; 0 leaves it out.
         radial_weight: factor on a hinge that keeps every level nearer the origin than the next; 0 leaves it out.
         neighbours, triplets, temperature, margin: of the hierarchical term, see `manifolds.regularizers.hier_term`;
-            triplets are drawn for every anchor, fewer where that would weigh up more than 2^18 candidates in a step.
+            triplets are drawn for every anchor, fewer where that would weigh up more than 2^16 candidates in a step.
     """
 
     attributes: int = 16

@@ -81,6 +81,11 @@ def _among_attributes(n: Nodes) -> Term:
     return "attributes under attributes", NodeSet(n.attributes), n.attributes
 
 
+def _all_under_all(n: Nodes) -> list[Term]:
+    nodes = n.all
+    return [("all under all", nodes, nodes.points)]  # one tensor, so that its distances are taken once
+
+
 READINGS = {
     "h1": Reading(
         lambda n: [("images and categories under attributes", n.labelled, n.attributes), _among_attributes(n)],
@@ -103,7 +108,7 @@ READINGS = {
         lambda n: [n.attributes, n.categories, n.images],
     ),
     "h4": Reading(
-        lambda n: [("all under all", n.all, n.all.points)],
+        _all_under_all,
         lambda n: [n.attributes, n.categories, n.images],
     ),
     "h5": Reading(
