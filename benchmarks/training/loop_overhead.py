@@ -31,7 +31,7 @@ from hyperadapt.training.step import StepLosses
 from hyperadapt.training_config import TrainingConfig
 from manifolds.regularizers import GeneratorDraws
 
-METHODS = ("clip-adapter", "lathadapter", "xrvlm")
+METHODS = ("clip-adapter", "lathadapter-faithful", "xrvlm")
 WIDTH, SHOTS, TEMPLATES = 512, 16, 7
 WARMUP = 10
 TARGET = 1.10

@@ -162,7 +162,7 @@ def test_no_class_depends_on_which_others_are_listed(categories):
 def test_images_stand_on_the_rim_and_the_rest_inside():
     classes = stored()
     adapter = build(classes, curvature=0.1, clip_radius=2.3)
-    nodes = adapter.nodes(batch(adapter, classes))
+    nodes = adapter.nodes(batch(adapter, classes), adapter.hierarchy)
     for points, share in ((nodes.images, 1.0), (nodes.categories, 0.7), (nodes.attributes, 0.5)):
         radius = adapter.hierarchy.manifold.dist0(points).detach()
         torch.testing.assert_close(radius, torch.full_like(radius, 2 * 2.3 * share))
@@ -171,7 +171,7 @@ def test_images_stand_on_the_rim_and_the_rest_inside():
 def test_the_shared_head_projects_all_nodes_to_its_dimension():
     classes = stored()
     adapter = build(classes, projection="head", projection_dim=7)
-    nodes = adapter.nodes(batch(adapter, classes))
+    nodes = adapter.nodes(batch(adapter, classes), adapter.hierarchy)
     assert {p.shape[1] for p in (nodes.images, nodes.categories, nodes.attributes)} == {7}
 
 
@@ -198,7 +198,7 @@ def test_readings_arrange_what_they_say_under_what_they_say():
         "h5": [("x", "a"), ("t", "a"), ("a", "a")],
     }.items():
         adapter = build(classes, attributes=8, hierarchy=hierarchy)
-        nodes = adapter.nodes(batch(adapter, classes))
+        nodes = adapter.nodes(batch(adapter, classes), adapter.hierarchy)
         sets = {"x": nodes.images, "t": nodes.categories, "a": nodes.attributes}
         for (_, samples, candidates), (below, above) in zip(READING[hierarchy].terms(nodes), wanted, strict=True):
             assert torch.equal(samples.points, torch.cat([sets[name] for name in below.split("+")]))
@@ -211,7 +211,7 @@ def test_the_triplet_reading_knows_each_images_category_among_those_of_the_step(
     classes = stored(classes=EXTRA_CATEGORIES + 40, width=8)
     adapter = build(classes, attributes=8, hierarchy="h0")
     given = batch(adapter, classes, images=10)
-    nodes = adapter.nodes(given)
+    nodes = adapter.nodes(given, adapter.hierarchy)
     found = adapter.hierarchy.terms(nodes, given.draws)["triplets"]
     own = torch.tensor([nodes.category_labels.tolist().index(label) for label in given.labels.tolist()])
     wanted = attribute_triplets(adapter.hierarchy.manifold, nodes.images, own, nodes.categories, nodes.attributes)
@@ -264,7 +264,7 @@ def test_a_zero_shot_share_mixes_cosines():
     mixed, adapter, adapted = cosines(0.3)
     torch.testing.assert_close(mixed, 0.7 * alone + 0.3 * images.pooled @ classes.weights.T)
     given = TrainingBatch(adapter.adapt_images(images, adapted), adapted, torch.arange(5), GeneratorDraws())
-    radius = adapter.hierarchy.manifold.dist0(adapter.nodes(given).images)
+    radius = adapter.hierarchy.manifold.dist0(adapter.nodes(given, adapter.hierarchy).images)
     torch.testing.assert_close(radius, torch.full_like(radius, 4.6))
 
 
@@ -305,3 +305,23 @@ def test_a_step_takes_the_batchs_categories_and_some_others():
     few = stored(classes=7)
     adapter = build(few)
     assert adapter._chosen(batch(adapter, few)).tolist() == list(range(7))
+
+
+def test_what_acts_on_nothing_is_not_there():
+    classes = stored()
+    plain = build(classes, categories="none", images="linear", hier_weight=0.0)
+    assert {name for name, _ in plain.named_parameters()} == {"images.bridges.0.change"}
+    assert plain.adapt_classes(classes).attributes.shape == (0, 16)
+    attended = build(classes, hier_weight=0.0)
+    assert attended.attributes is not None
+    assert attended.hierarchy is None
+    assert build(classes, categories="none", radial_weight=0.1, hier_weight=0.0).attributes is not None
+
+
+def test_attributes_are_described_without_a_hierarchy_too():
+    classes = stored()
+    for settings, told in (({"hier_weight": 0.0}, True), ({"hier_weight": 0.0, "categories": "none"}, False)):
+        adapter = build(classes, **settings)
+        found = adapter.describe(batch(adapter, classes), classes, [f"image {i}" for i in range(24)])
+        assert (found is not None) == told
+        assert found is None or "terms" not in found

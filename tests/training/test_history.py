@@ -18,7 +18,7 @@ def lines(run):
 
 
 def test_the_history_holds_rate_terms_and_gradient_norm_of_every_step(tmp_path):
-    run, made = RunFolder(tmp_path / "run"), method_scene("lathadapter")
+    run, made = RunFolder(tmp_path / "run"), method_scene("lathadapter-faithful")
     config = TrainingConfig(steps=10, batch_size=10)
     tenths = train(made.model, made.data, config, 1, run=run)
     found = lines(run)

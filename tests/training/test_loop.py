@@ -62,7 +62,7 @@ def first_loop(model, data, config, seed):
 
 
 @pytest.mark.parametrize("optimizer", TRACED)
-@pytest.mark.parametrize("name", ["clip-adapter", "lathadapter", "xrvlm"])
+@pytest.mark.parametrize("name", ["clip-adapter", "lathadapter-faithful", "xrvlm"])
 def test_losses_and_weights_are_those_of_the_first_loop_to_the_bit(name, optimizer):
     run, bare = method_scene(name), method_scene(name)
     threads = torch.get_num_threads()

@@ -87,7 +87,7 @@ def test_a_run_in_half_precision_learns(name):
 
 def test_geometry_stays_float32_in_half_precision():
     """The hierarchy of given points is the same to the bit, with and without autocast."""
-    run = method_scene("lathadapter")
+    run = method_scene("lathadapter-faithful")
     points = run.data.images.pooled[:20]
     hierarchy = run.model.adapter.hierarchy
     found = []
@@ -200,7 +200,7 @@ def test_compiled_losses_are_the_plain_ones(name, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["clip-adapter", "lathadapter", "xrvlm"])
+@pytest.mark.parametrize("name", ["clip-adapter", "lathadapter-faithful", "xrvlm"])
 def test_losses_compiled_to_machine_code_are_the_plain_ones(name):
     check_compiled(name)
 

@@ -111,7 +111,7 @@ def test_runs_of_other_shapes_follow_one_another():
 
 
 def test_weights_are_ordinary_tensors_afterwards():
-    together, config = runs("lathadapter", counts=(20, 20))
+    together, config = runs("lathadapter-faithful", counts=(20, 20))
     train_together(together, config)
     first, second = (run.model for run in together)
     before = [p.detach().clone() for p in second.parameters()]

@@ -41,18 +41,21 @@ class LatHAdapter(AbstractAdapter):
     hyperbolic computation. Bridges start as the identity (the bottleneck apart), so training starts at zero-shot CLIP.
     """
 
+    map_penalty: Tensor
+
     def __init__(self, config: LatHAdapterConfig, context: BuildContext) -> None:
         super().__init__()
         self.config, self.dim = config, context.embed_dim
-        self.attributes = build_attributes(config, context)
+        self.attributes = build_attributes(config, context) if config.has_attributes else None
         self.categories = category_bridge(config, self.dim)
         self.images = image_bridge(config, self.dim)
-        self.hierarchy = Hierarchy(config, self.dim)
-        self.map_penalty = config.map_penalty / max(1, context.training_images)
+        self.hierarchy = Hierarchy(config, self.dim) if config.arranges else None
+        penalty = torch.tensor(config.map_penalty / max(1, context.training_images))
+        self.register_buffer("map_penalty", penalty, persistent=False)  # so that runs side by side keep their own
 
     def adapt_classes(self, classes: ClassText) -> ClassText:
         """Categories over their bridge; the attributes travel along, as means over classes where each has its own."""
-        attributes = self.attributes(classes)
+        attributes = classes.weights.new_zeros(0, self.dim) if self.attributes is None else self.attributes(classes)
         adapted = self.categories(classes.weights, attributes)
         shared = attributes if attributes.ndim == 2 else normalize(attributes.mean(0), dim=-1)
         weights = self._with_zero_shot(adapted, classes.weights)
@@ -77,8 +80,8 @@ class LatHAdapter(AbstractAdapter):
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """Hierarchy, order of radii, consistency with zero-shot and size of linear maps, each where asked for."""
         config, terms = self.config, {}
-        if config.hier_weight > 0 or config.radial_weight > 0:
-            nodes = self.nodes(batch)
+        if self.hierarchy is not None:
+            nodes = self.nodes(batch, self.hierarchy)
             if config.hier_weight > 0:
                 found = self.hierarchy.terms(nodes, batch.draws)
                 terms["hierarchy"] = config.hier_weight * total(list(found.values()))
@@ -96,7 +99,7 @@ class LatHAdapter(AbstractAdapter):
     @staticmethod
     def controls(config: LatHAdapterConfig) -> dict[str, LatHAdapterConfig]:
         """Without the hierarchy, and in flat space; the same thing without a hierarchy, so then there is none."""
-        if config.hier_weight == 0 and config.radial_weight == 0:
+        if not config.arranges:
             return {}
         without = {"no-hierarchy": replace(config, hier_weight=0.0, radial_weight=0.0)}
         return (
@@ -105,25 +108,31 @@ class LatHAdapter(AbstractAdapter):
             else {**without, "euclidean": replace(config, manifold="euclidean")}
         )
 
-    def describe(self, batch: TrainingBatch, frozen: ClassText, image_names: Sequence[str]) -> dict[str, Any]:
-        """Attributes in words, what they join, their tree, and what the hierarchical terms do on these images."""
-        attributes, weights = batch.classes.attributes, self._adapted(batch.classes.weights)
-        assert attributes is not None
-        everyone = torch.arange(len(frozen), device=batch.labels.device)
-        nodes = self.hierarchy.nodes(self._adapted(batch.images.pooled), batch.labels, weights, everyone, attributes)
-        subject = Subject(self.hierarchy.manifold, nodes, self.attributes, attributes, frozen, image_names)
-        some = replace(batch, images=batch.images[:TOLD_OF], labels=batch.labels[:TOLD_OF])
-        terms = self.hierarchy.terms(self.nodes(some), batch.draws)
-        done = {name: {key: float(value) for key, value in vars(term).items()} for name, term in terms.items()}
-        return {**read_attributes(subject), "terms": done}
+    def describe(self, batch: TrainingBatch, frozen: ClassText, image_names: Sequence[str]) -> dict[str, Any] | None:
+        """Attributes in words, what they join, their tree, and what the hierarchical terms do on these images.
 
-    def nodes(self, batch: TrainingBatch) -> Nodes:
+        Attributes that were trained without a hierarchy are put on the ball for this alone; None without attributes.
+        """
+        attributes, weights = batch.classes.attributes, self._adapted(batch.classes.weights)
+        if self.attributes is None or attributes is None:
+            return None
+        hierarchy = self.hierarchy or Hierarchy(replace(self.config, projection="scale"), self.dim).to(weights.device)
+        everyone = torch.arange(len(frozen), device=batch.labels.device)
+        nodes = hierarchy.nodes(self._adapted(batch.images.pooled), batch.labels, weights, everyone, attributes)
+        told = read_attributes(Subject(hierarchy.manifold, nodes, self.attributes, attributes, frozen, image_names))
+        if self.hierarchy is not None:
+            some = replace(batch, images=batch.images[:TOLD_OF], labels=batch.labels[:TOLD_OF])
+            terms = hierarchy.terms(self.nodes(some, hierarchy), batch.draws)
+            told["terms"] = {name: {k: float(v) for k, v in vars(term).items()} for name, term in terms.items()}
+        return told
+
+    def nodes(self, batch: TrainingBatch, hierarchy: Hierarchy) -> Nodes:
         """Points of the batch's images, of its categories and some others, and of all attributes."""
         chosen, attributes = self._chosen(batch), batch.classes.attributes
         assert attributes is not None
         weights = self._adapted(batch.classes.weights)[chosen]
         images = self._adapted(batch.images.pooled)
-        return self.hierarchy.nodes(images, batch.labels, weights, chosen, attributes)
+        return hierarchy.nodes(images, batch.labels, weights, chosen, attributes)
 
     def _chosen(self, batch: TrainingBatch) -> Int[Tensor, " k"]:
         """The batch's categories, then random others, as many in all as images and `EXTRA_CATEGORIES`; ascending."""

@@ -105,3 +105,13 @@ class LatHAdapterConfig:
             if not met:
                 given = {name: value for name, value in vars(self).items() if name in need}
                 raise InputError(f"lathadapter needs {need}, got {', '.join(f'{k} {v}' for k, v in given.items())}")
+
+    @property
+    def arranges(self) -> bool:
+        """Whether categories, attributes and images go to the ball at all."""
+        return self.hier_weight > 0 or self.radial_weight > 0
+
+    @property
+    def has_attributes(self) -> bool:
+        """Whether attributes act on anything: categories, images or the hierarchy."""
+        return self.arranges or self.categories in ("attention", "graph") or "attention" in self.images
