@@ -155,8 +155,7 @@ def ancestor_loss(
     shape = (len(triplets.anchor), distances.shape[1])
     noises = [_gumbel(draws.rand(*shape), distances.dtype) for _ in range(2)]
     gaps, chosen = chosen_gaps(distances / -tau, *nodes, *noises)
-    pull = torch.tensor([tau, tau, -tau], dtype=gaps.dtype, device=gaps.device)[:, None]
-    hinges = relu(margin + pull * gaps)
+    hinges = relu(margin + tau * torch.cat([gaps[:2], -gaps[2:]]))
     valid = triplets.valid
     useful = valid & (chosen[:, 0] != chosen[:, 1])
     count, useful_count = valid.sum(), useful.sum()
