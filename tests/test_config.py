@@ -64,7 +64,7 @@ def test_a_method_written_out_reads_back_as_itself(name):
 def test_a_recipe_file_overrides_only_what_it_names(tmp_path):
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("name: mine\nadapter: {type: lathadapter, attributes: 8}\ntraining: {epochs: 3}\n")
-    method, plain = load_method(str(recipe)), load_method("lathadapter")
+    method, plain = load_method(str(recipe)), load_method("lathadapter-faithful")
     assert method.name == "mine"
     assert method.adapter.settings.attributes == 8
     assert method.adapter.settings.curvature == plain.adapter.settings.curvature
@@ -115,3 +115,9 @@ def test_a_name_is_registered_once():
     taken = next(iter(components()))
     with pytest.raises(ValueError, match=taken):
         register(taken, "head", Outer, summary="", source="")(type("Again", (), {}))
+
+
+def test_the_faithful_recipe_is_the_adapter_as_it_stands():
+    bare = method_from_dict({"name": "bare", "adapter": {"type": "lathadapter"}})
+    faithful = load_method("lathadapter-faithful")
+    assert (faithful.adapter, faithful.head, faithful.training) == (bare.adapter, bare.head, bare.training)
