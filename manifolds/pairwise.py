@@ -61,10 +61,12 @@ def _pair_root(x: Tensor, y: Tensor, c: Tensor, same: bool) -> Tensor:
     batch = torch.broadcast_shapes(x.shape[:-2], y.shape[:-2], c.shape[:-2])
     result = x.new_empty((*batch, x.shape[-2], y.shape[-2]))
     cancels_below = 1e-2 if x.dtype == wide else 1e-8
+    row_blocks = _blocks(x.shape[-2], x.shape[-1], batch.numel(), x.device)
+    only = x.to(wide) if len(row_blocks) == 1 else None
     for columns in _blocks(y.shape[-2], y.shape[-1], batch.numel(), x.device):
         right, from_b = y[..., columns, :].to(wide), b[..., columns, :].mT
-        for rows in _blocks(x.shape[-2], x.shape[-1], batch.numel(), x.device):
-            left = x[..., rows, :].to(wide)
+        for rows in row_blocks:
+            left = x[..., rows, :].to(wide) if only is None else only
             total = xx[..., rows, :] + yy[..., columns, :].mT
             gap = torch.sub(total, left @ right.mT, alpha=2.0)
             gap = _exact_gap(gap, gap < cancels_below * total, left, right)
@@ -106,13 +108,15 @@ def _pair_gradients(
     inner_a, inner_b = (a > floor) / a, (b > floor) / b
     batch = value.shape[:-2].numel()
     to_x, to_y, pull_x, pull_y = [], [], [], []
+    reach_x, reach_y = (scalars.narrow(NEAR_BELOW * square, x.dtype) for square in (xx, yy))
     for j, columns in enumerate(_blocks(y.shape[-2], y.shape[-1], batch, x.device)):
         for i, rows in enumerate(_blocks(x.shape[-2], x.shape[-1], batch, x.device)):
             g = grad[..., rows, columns]
             ratio, to_gap, to_margins = factors(value[..., rows, columns])
             along = g * to_margins
             margins = a[..., rows, :] * b[..., columns, :].mT
-            near = ratio * margins < NEAR_BELOW * (xx[..., rows, :] + yy[..., columns, :].mT)
+            # narrow numbers serve; where they vanish a pair counts as near
+            near = ratio * margins.to(ratio.dtype) <= reach_x[..., rows, :] + reach_y[..., columns, :].mT
             weight = (g * to_gap).to(wide) / margins
             left, right = weighted_differences(weight, x[..., rows, :], y[..., columns, :], near)
             _add_at(to_x, i, left)
