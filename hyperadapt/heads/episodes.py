@@ -1,7 +1,7 @@
 """Pseudo-novel episodes: in every step some training classes play novel and are told apart among themselves.
 
 Their images are scored among their names alone, the other images among the other names, as base-to-novel scores its two
-halves; cf. the class-wise episodes of ProMetaR (Park et al. 2024, arXiv 2404.00851).
+halves. A plain form of training over tasks; ProMetaR (Park et al. 2024, arXiv 2404.00851) learns a regulariser so.
 """
 
 import torch
