@@ -5,7 +5,7 @@ the end-of-text mark reaches the feature, and the start mark with the learned co
 prompt. Both savings are exact up to rounding, and both are probed on the tower at hand before they are used.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, final
 
@@ -17,6 +17,10 @@ from torch.nn.functional import linear, normalize
 PROBE_TOLERANCE = 1e-5
 PROBE_PRIME = 7919
 POOLED_AT_END = ("argmax", "eos")
+
+BeforeBlock = Mapping[int, Callable[[Tensor], Tensor]]
+"""What happens to hidden states (N, L, W) before some blocks, by the block's index."""
+NOWHERE: BeforeBlock = {}
 
 
 class Memory(NamedTuple):
@@ -34,6 +38,32 @@ class Memory(NamedTuple):
 def at_least_float32(x: Tensor) -> Tensor:
     """Half precision cast up; float32 and float64 as they are."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def replaced(x: Float[Tensor, "n l w"], tokens: Float[Tensor, "n m w"], first: int) -> Float[Tensor, "n l w"]:
+    """Hidden states with those at M positions from `first` taken out and others put in: one step of a deep prompt.
+
+    Args:
+        x: hidden states before a block.
+        tokens: learned vectors; (1, M, W) serves all sequences.
+        first: the first position that is replaced.
+    """
+    tokens = tokens.to(x.dtype).expand(len(x), -1, -1)
+    return torch.cat([x[:, :first], tokens, x[:, first + tokens.shape[1] :]], dim=1)
+
+
+def through_blocks(
+    transformer: Any, x: Float[Tensor, "n l w"], mask: Tensor | None, before_block: BeforeBlock
+) -> Float[Tensor, "n l w"]:
+    """Hidden states after all blocks of an open_clip transformer, with something done before some of them."""
+    if not before_block:
+        return transformer(x, attn_mask=mask)
+    batch_first = getattr(transformer, "batch_first", True)
+    for index, block in enumerate(transformer.resblocks):
+        if index in before_block:
+            x = before_block[index](x)
+        x = block(x, attn_mask=mask) if batch_first else block(x.transpose(0, 1), attn_mask=mask).transpose(0, 1)
+    return x
 
 
 @final
@@ -77,27 +107,37 @@ class TextPass:
         """Number of blocks."""
         return len(self.tower.transformer.resblocks)
 
-    def features(self, embedded: Float[Tensor, "n l w"], ends: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
+    def features(
+        self, embedded: Float[Tensor, "n l w"], ends: Int[Tensor, " n"], before_block: BeforeBlock = NOWHERE
+    ) -> Float[Tensor, "n d"]:
         """The tower's own pass over whole sequences.
 
         Args:
             embedded: token embeddings, without positions.
             ends: position of each end-of-text mark.
+            before_block: what happens before some blocks; each position by itself, for a cut to stay exact.
 
         Returns:
             Pooled and projected, not normalised.
         """
         length, mask = embedded.shape[1], getattr(self.tower, "attn_mask", None)
         x = self._placed(embedded, 0)
-        x = self.tower.transformer(x, attn_mask=None if mask is None else mask[:length, :length])
-        return self._pooled(x, ends)
+        mask = None if mask is None else mask[:length, :length]
+        return self._pooled(through_blocks(self.tower.transformer, x, mask, before_block), ends)
 
-    def remember(self, beginning: Float[Tensor, "p t w"]) -> list[Memory]:
-        """What the layers must know of shared beginnings: one memory a layer."""
+    def remember(self, beginning: Float[Tensor, "p t w"], before_block: BeforeBlock = NOWHERE) -> list[Memory]:
+        """What the layers must know of shared beginnings: one memory a layer.
+
+        Args:
+            beginning: token embeddings, without positions.
+            before_block: what happens before some blocks, to the beginnings alone.
+        """
         length, blocks = beginning.shape[1], list(self.tower.transformer.resblocks)
         mask = self.tower.attn_mask[:length, :length]
         x, memories = self._placed(beginning, 0), []
-        for block in blocks:
+        for index, block in enumerate(blocks):
+            if index in before_block:
+                x = before_block[index](x)
             memories.append(_memory(block, x))
             if block is not blocks[-1]:
                 x = block(x, attn_mask=mask)

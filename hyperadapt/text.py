@@ -1,7 +1,7 @@
 """The text side: templates, frozen class features, and learned context vectors through a frozen text tower."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from typing import Any, final
@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from torch.utils.checkpoint import checkpoint
 
 from hyperadapt.errors import InputError
-from hyperadapt.prompt_pass import TextPass, at_least_float32
+from hyperadapt.prompt_pass import BeforeBlock, TextPass, at_least_float32, replaced
 
 ENCODE_CHUNK = 256
 KEPT_TEXTS = 32768
@@ -23,6 +23,7 @@ ACTIVATION_WIDTHS = 14
 SPARE_TOKENS = 256
 """Room beyond the context in which a text that is too long shows its length, instead of being cut in silence."""
 KEPT_TOKENIZATIONS = 8
+NOT_DEEPER: Mapping[int, Tensor] = {}
 
 
 @final
@@ -72,6 +73,12 @@ class TextTower:
         return self.tower.token_embedding.weight.shape[1]
 
     @property
+    def layers(self) -> int:
+        """Number of blocks, before each of which a prompt can be replaced."""
+        self._require_contexts()
+        return self._pass.layers
+
+    @property
     def device(self) -> torch.device:
         """Where the tower's weights are."""
         return next(self.model.parameters()).device
@@ -82,6 +89,12 @@ class TextTower:
                 f"learned prompts need an open_clip text transformer, got {type(self.tower).__name__}; "
                 "use a method that works on text features"
             )
+
+    def _require_blocks(self, wanted: Iterable[int]) -> None:
+        layers = self.layers
+        beyond = [index for index in wanted if not 0 <= index < layers]
+        if beyond:
+            raise InputError(f"the text tower has blocks 0 to {layers - 1}, got a prompt before block {beyond[0]}")
 
     def tokenize(self, texts: Sequence[str], reserve: int = 0) -> Int[Tensor, "n l"]:
         """Token ids of each text, padded to the context length.
@@ -163,7 +176,9 @@ class TextTower:
         ends = self._end_positions(ids)
         return self._pass.features(self.tower.token_embedding(ids[:, : int(ends.max()) + 1]), ends)
 
-    def prompts(self, contexts: Float[Tensor, "p k m w"], ids: Int[Tensor, "k l"]) -> Float[Tensor, "p k d"]:
+    def prompts(
+        self, contexts: Float[Tensor, "p k m w"], ids: Int[Tensor, "k l"], deeper: Mapping[int, Tensor] = NOT_DEEPER
+    ) -> Float[Tensor, "p k d"]:
         """Features of `[start][m context vectors][text]` for P prompts and K texts, with gradients to the contexts.
 
         Args:
@@ -172,25 +187,32 @@ class TextTower:
             ids: (K, L) from `tokenize(texts, reserve=M)`, best as they come from it: they are moved to the contexts'
                 device once, and no step waits for a device to learn how long they are. An empty text makes a prompt of
                 context vectors alone.
+            deeper: by the index of a block, vectors that replace whatever stands at the M positions of the contexts
+                before that block: (P, K, M, W), or (P, 1, M, W) for all texts. Vectors of each text's own end the
+                sharing.
 
         Returns:
             (P, K, D), L2-normalised, in float32 or wider; under autocast too.
+
+        Raises:
+            InputError: for a block that the tower does not have.
         """
-        self._require_contexts()
+        self._require_blocks(deeper)
         prompts, m = contexts.shape[0], contexts.shape[2]
         ids, ends, longest = self._placed(ids, contexts.device)
         ends = ends + m
         ids = ids[:, : min(longest, self.context_length - m) if self._pass.cuts else self.context_length - m]
-        shared = contexts.shape[1] == 1 and len(ids) > 1 and self._pass.shares_beginnings
-        if shared:
-            encode, tokens = self._after_shared(contexts[:, 0], ids, ends), ids.shape[1] - self._start_marks
+        shared = all(own.shape[1] == 1 for own in (contexts, *deeper.values())) and len(ids) > 1
+        if shared and self._pass.shares_beginnings:
+            encode, tokens = self._after_shared(contexts[:, 0], ids, ends, deeper), ids.shape[1] - self._start_marks
         else:
-            encode, tokens = self._apart(contexts, ids, ends), ids.shape[1] + m
+            encode, tokens = self._apart(contexts, ids, ends, deeper), ids.shape[1] + m
         size = max(1, self.activation_budget_bytes // self._activation_bytes(prompts * tokens))
         if size >= len(ids):
             features = encode(slice(None))
         else:
-            remade = torch.is_grad_enabled() and contexts.requires_grad
+            learned = any(own.requires_grad for own in (contexts, *deeper.values()))
+            remade = torch.is_grad_enabled() and learned
             run = partial(checkpoint, encode, use_reentrant=False, preserve_rng_state=False) if remade else encode
             features = torch.cat([run(slice(at, at + size)) for at in range(0, len(ids), size)], dim=1)
         return normalize(at_least_float32(features), dim=-1)
@@ -210,29 +232,46 @@ class TextTower:
         return known[1:]
 
     def _after_shared(
-        self, contexts: Float[Tensor, "p m w"], ids: Int[Tensor, "k l"], ends: Int[Tensor, " k"]
+        self,
+        contexts: Float[Tensor, "p m w"],
+        ids: Int[Tensor, "k l"],
+        ends: Int[Tensor, " k"],
+        deeper: Mapping[int, Tensor],
     ) -> Callable[[slice], Tensor]:
         """Encodes some of the texts after prompts that they share."""
         marks = self._start_marks
         start = self._words(ids[:1, :marks]).expand(len(contexts), -1, -1)
-        memories = self._pass.remember(torch.cat([start, contexts.to(start.dtype)], dim=1))
+        beginning = torch.cat([start, contexts.to(start.dtype)], dim=1)
+        memories = self._pass.remember(beginning, self._replacing({i: own[:, 0] for i, own in deeper.items()}))
         return lambda chunk: self._pass.features_after(memories, self._words(ids[chunk, marks:]), ends[chunk])
 
     def _apart(
-        self, contexts: Float[Tensor, "p k m w"], ids: Int[Tensor, "k l"], ends: Int[Tensor, " k"]
+        self,
+        contexts: Float[Tensor, "p k m w"],
+        ids: Int[Tensor, "k l"],
+        ends: Int[Tensor, " k"],
+        deeper: Mapping[int, Tensor],
     ) -> Callable[[slice], Tensor]:
         """Encodes some of the texts, each with its own contexts, as whole sequences."""
+        marks = self._start_marks
 
         def encode(chunk: slice) -> Tensor:
             words = self._words(ids[chunk]).expand(len(contexts), -1, -1, -1)
-            own = (contexts if contexts.shape[1] == 1 else contexts[:, chunk]).to(words.dtype)
-            own = own.expand(-1, words.shape[1], -1, -1)
-            marks = self._start_marks
-            embedded = torch.cat([words[:, :, :marks], own, words[:, :, marks:]], dim=2)
-            features = self._pass.features(embedded.flatten(0, 1), ends[chunk].repeat(len(contexts)))
+
+            def each(vectors: Tensor) -> Tensor:
+                own = vectors if vectors.shape[1] == 1 else vectors[:, chunk]
+                return own.expand(-1, words.shape[1], -1, -1)
+
+            embedded = torch.cat([words[:, :, :marks], each(contexts).to(words.dtype), words[:, :, marks:]], dim=2)
+            before = self._replacing({i: each(own).flatten(0, 1) for i, own in deeper.items()})
+            features = self._pass.features(embedded.flatten(0, 1), ends[chunk].repeat(len(contexts)), before)
             return features.unflatten(0, (len(contexts), -1))
 
         return encode
+
+    def _replacing(self, vectors: Mapping[int, Float[Tensor, "n m w"]]) -> BeforeBlock:
+        """Puts vectors in the place of the contexts before some blocks."""
+        return {i: partial(replaced, tokens=own, first=self._start_marks) for i, own in vectors.items()}
 
     def word_vectors(self, text: str) -> Float[Tensor, "n w"]:
         """Token embeddings of a text without its marks, from which learned contexts can start."""

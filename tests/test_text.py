@@ -35,18 +35,22 @@ def text_tower(name, tokenizer, dtype=torch.float32, **settings):
     return TextTower(model.eval().requires_grad_(False), tokenizer, **settings)
 
 
-def whole_pass(model, contexts, ids, marks=1):
-    """The plain way: every prompt of every text alone, at full length, through open_clip's own modules."""
+def whole_pass(model, contexts, ids, marks=1, deeper=None):
+    """The plain way: every prompt of every text alone, at full length, through open_clip's own blocks."""
     tower = getattr(model, "text", model)
     last = tower.__dict__.get("pool_type", getattr(model, "text_pool_type", None)) == "last"
-    rows = []
-    for prompt in contexts:
+    m, rows = contexts.shape[2], []
+    for p, prompt in enumerate(contexts):
         for k, row in enumerate(ids):
             own, words = prompt[min(k, len(prompt) - 1)], tower.token_embedding(row)
-            embedded = torch.cat([words[:marks], own, words[marks : len(tower.positional_embedding) - len(own)]])
-            x = tower.transformer((embedded + tower.positional_embedding)[None], attn_mask=tower.attn_mask)
-            pooled = tower.ln_final(x)[0, -1 if last else int(row.argmax()) + len(own)]
-            projection = tower.text_projection
+            embedded = torch.cat([words[:marks], own, words[marks : len(tower.positional_embedding) - m]])
+            x = (embedded + tower.positional_embedding)[None]
+            for index, block in enumerate(tower.transformer.resblocks):
+                if index in (deeper or {}):
+                    fresh = deeper[index][p]
+                    x = torch.cat([x[:, :marks], fresh[None, min(k, len(fresh) - 1)], x[:, marks + m :]], dim=1)
+                x = block(x, attn_mask=tower.attn_mask)
+            pooled, projection = tower.ln_final(x)[0, -1 if last else int(row.argmax()) + m], tower.text_projection
             rows.append(projection(pooled) if isinstance(projection, nn.Module) else pooled @ projection)
     return normalize(torch.stack(rows), dim=-1).unflatten(0, (len(contexts), len(ids)))
 
@@ -88,6 +92,54 @@ def test_prompts_and_their_gradients_are_those_of_the_whole_pass(name, own, dtyp
     assert got.dtype == dtype
     torch.testing.assert_close(got, expected, atol=tolerance, rtol=tolerance)
     torch.testing.assert_close(got_slope, slope, atol=10 * tolerance * float(slope.abs().max()), rtol=10 * tolerance)
+
+
+@pytest.mark.parametrize("budget", [2**31, 2**14], ids=["whole", "chunks"])
+@pytest.mark.parametrize("own", [(), ("contexts",), ("deeper",)], ids=["shared", "own contexts", "own deeper"])
+@pytest.mark.parametrize("name", ["clip", "siglip-like", "layer-scale", "custom-blocks"])
+def test_deep_prompts_and_their_gradients_are_those_of_a_loop_over_blocks(name, own, budget, tokenizer):
+    tower = text_tower(name, tokenizer, torch.float64, activation_budget_bytes=budget)
+    ids = tower.tokenize(NAMES, reserve=3)
+    contexts = random_contexts(tower, 2, len(NAMES) if "contexts" in own else 1, 3, torch.float64)
+    fresh = random_contexts(tower, 2, len(NAMES) if "deeper" in own else 1, 3, torch.float64).flip(-1)
+    expected, slope = value_and_slope(lambda d: whole_pass(tower.model, contexts, ids, deeper={1: d}), fresh)
+    got, got_slope = value_and_slope(lambda d: tower.prompts(contexts, ids, {1: d}), fresh)
+    torch.testing.assert_close(got, expected, atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(got_slope, slope, atol=1e-11 * float(slope.abs().max()), rtol=1e-11)
+    assert not torch.allclose(got, tower.prompts(contexts, ids), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["clip", "custom-text"])
+def test_a_deep_prompt_that_texts_share_passes_the_tower_once(name, tokenizer):
+    tower = text_tower(name, tokenizer)
+    ids = tower.tokenize(NAMES, reserve=5)
+    shared, own = random_contexts(tower, 3, 1, 5), random_contexts(tower, 3, len(NAMES), 5)
+    tower.prompts(shared, ids, {1: shared})  # the probes come with the first call
+    counts = []
+    for deeper in (shared, own):
+        tokens = Tokens(tower)
+        tower.prompts(shared, ids, {1: deeper})
+        counts.append(sum(tokens.seen))
+    rest = int(ids.argmax(dim=1).max())
+    assert counts == [3 * 6 + 3 * 4 * rest, 3 * 4 * (6 + rest)]
+
+
+@pytest.mark.parametrize("name", TEXT_TOWERS)
+def test_what_leaves_hidden_states_as_they_are_leaves_the_features(name, tokenizer):
+    tower = text_tower(name, tokenizer)
+    ids = tower.tokenize(NAMES)
+    embedded, ends = tower.tower.token_embedding(ids), ids.argmax(dim=1)
+    seen = []
+    found = tower._pass.features(embedded, ends, {i: lambda x: (seen.append(x.shape), x)[1] for i in range(2)})
+    torch.testing.assert_close(found, tower._pass.features(embedded, ends), atol=1e-6, rtol=1e-6)
+    assert seen == [embedded.shape] * 2
+
+
+def test_a_prompt_before_a_block_that_is_not_there_is_refused(tokenizer):
+    tower = text_tower("clip", tokenizer)
+    contexts = random_contexts(tower, 1, 1, 2)
+    with pytest.raises(InputError, match="blocks 0 to 1, got a prompt before block 2"):
+        tower.prompts(contexts, tower.tokenize(NAMES, reserve=2), {2: contexts})
 
 
 @pytest.mark.parametrize(
