@@ -73,6 +73,7 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.command == "methods":
             return commands.list_methods()
         run = {
+            "collect": grid_commands.collect_results,
             "demo": bench_commands.demo,
             "fit": commands.fit,
             "grid": grid_commands.grid,

@@ -44,6 +44,11 @@ def add_bench_commands(commands: Any) -> None:
     _add_grid_options(grid)
     status = commands.add_parser("status", help="what is done, running and failed in the folder of a grid")
     status.add_argument("folder", type=Path, metavar="DIR")
+    collect = commands.add_parser(
+        "collect", help="all results of a folder as one small file, of which `table` makes tables"
+    )
+    collect.add_argument("folder", type=Path, metavar="DIR", help="of a bench or a grid")
+    collect.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to write")
     table = commands.add_parser("table", help="tables of the results in a folder, in the papers' form")
     _add_table_options(table)
 
@@ -80,7 +85,7 @@ def _add_grid_options(command: argparse.ArgumentParser) -> None:
 
 def _add_table_options(command: argparse.ArgumentParser) -> None:
     """Options of tables."""
-    command.add_argument("folder", type=Path, metavar="DIR", help="of a bench or a grid")
+    command.add_argument("folder", type=Path, metavar="DIR", help="of a bench or a grid, or a file of `collect`")
     command.add_argument("--format", choices=("markdown", "csv", "latex"), default="markdown", help="default markdown")
     command.add_argument("--out", type=Path, metavar="FILE", help="write it there instead of printing it")
     command.add_argument(

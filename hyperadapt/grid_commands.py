@@ -1,4 +1,4 @@
-"""What `hyperadapt bench grid`, `status` and `table` do, once arguments are parsed."""
+"""What `hyperadapt bench grid`, `status`, `collect` and `table` do, once arguments are parsed."""
 
 import argparse
 import logging
@@ -11,6 +11,7 @@ from hyperadapt.errors import InputError
 from hyperadapt.grid import ENGINES, Cell, EngineOptions, GridFolder, State, expand, read_recipe, run_grid
 from hyperadapt.grid.estimate import estimate
 from hyperadapt.grid.session import grouped
+from hyperadapt.report.collection import LEFT_OUT, collect, result_files, write_collection
 from hyperadapt.report.details import detail_table
 from hyperadapt.report.layout import FORMATS
 from hyperadapt.report.papers import paper_tables
@@ -48,6 +49,14 @@ def grid(arguments: argparse.Namespace) -> int:
 def status(arguments: argparse.Namespace) -> int:
     """Where a grid stands."""
     _show(GridFolder(arguments.folder).state(), Console())
+    return 0
+
+
+def collect_results(arguments: argparse.Namespace) -> int:
+    """The results of a bench or a grid as one file."""
+    document = collect(result_files(arguments.folder))
+    write_collection(arguments.out, document)
+    plain_lines(Console())(f"{len(document['runs'])} runs in {arguments.out}, without {', '.join(LEFT_OUT)}")
     return 0
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from hyperadapt.errors import InputError
 from hyperadapt.grid.folder import GridFolder
+from hyperadapt.report.collection import expand, result_files
 from hyperadapt.results import identity, read_json
 
 Record = Mapping[str, Any]
@@ -58,7 +59,7 @@ class Group:
 
 
 def read_groups(folder: Path) -> list[Group]:
-    """The runs of a folder of `hyperadapt bench`, or of a grid.
+    """The runs of a folder of `hyperadapt bench`, of a grid, or of a collected file.
 
     What should be there is what the grid's file says, else every method on every data set with the shots and seeds that
     are there at all.
@@ -90,10 +91,7 @@ def read_groups(folder: Path) -> list[Group]:
 
 
 def _records(folder: Path) -> list[dict[str, Any]]:
-    paths = [*sorted(folder.glob("*.json")), *sorted((folder / "cells").glob("*.json"))]
-    records = [record for record in map(read_json, paths) if "counts" in record and record.get("protocol") != "fit"]
-    if not records:
-        raise InputError(f"no result file in {folder}; give the folder of a bench or of a grid")
+    records = expand(read_json(folder), str(folder)) if folder.is_file() else result_files(folder)
     settings: dict[str, dict[str, None]] = {}
     for record in records:
         settings.setdefault(record["method"]["name"], {})[_settings(record)] = None

@@ -269,3 +269,23 @@ def test_the_command_writes_a_file(two_sets, tmp_path, capsys):
     assert main(arguments) == 0
     assert capsys.readouterr().out == ""
     assert out.read_text().startswith("table,section,method,base")
+
+
+def test_a_collected_file_makes_the_tables_of_its_folder(two_sets, tmp_path, capsys):
+    """Counts and settings survive; what a class did is left out, and the table says that it is missing."""
+    file = tmp_path / "results.json"
+    assert main(["bench", "collect", str(two_sets), "--out", str(file)]) == 0
+    assert "8 runs" in capsys.readouterr().out
+    of_folder, of_file = ([paper_tables([g])[0] for g in read_groups(place)] for place in (two_sets, file))
+    assert of_file == of_folder
+    detailed = detail_table(read_groups(file)[0], "zero-shot")
+    assert all(row[-2:] == (MISSING, MISSING) for section in detailed.sections for row in section.rows)
+    document = json.loads(file.read_text())
+    assert len(document["shared"]["method"]) == 2
+    assert "by_class" not in file.read_text()
+
+
+def test_what_is_no_collected_file_is_refused_in_one_line(tmp_path, capsys):
+    (tmp_path / "other.json").write_text('{"runs": []}')
+    assert main(["bench", "table", str(tmp_path / "other.json")]) == 2
+    assert "no file of `hyperadapt bench collect`" in capsys.readouterr().err
