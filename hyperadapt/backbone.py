@@ -18,6 +18,7 @@ from torch.nn.functional import normalize
 
 from hyperadapt.errors import InputError
 from hyperadapt.parts import PartFeatures, part_reader
+from hyperadapt.pixels import ViewPixels
 from hyperadapt.text import TextTower
 
 
@@ -28,28 +29,54 @@ class ImageFeatures:
     Attributes:
         pooled: (N, D) L2-normalised, CLIP's own image feature.
         parts: position-wise features for methods with several visual parts, or None.
+        pixels: the tower's inputs for methods that change the image tower, or None; of training views the lazy kind,
+            which gives a tensor for every index.
     """
 
     pooled: Float[Tensor, "n d"]
     parts: PartFeatures | None = None
+    pixels: Float[Tensor, "n 3 h w"] | ViewPixels | None = None
 
     def __len__(self) -> int:
         return len(self.pooled)
 
     def __getitem__(self, index: Any) -> "ImageFeatures":
         parts = None if self.parts is None else self.parts[index]
-        return ImageFeatures(self.pooled[index], parts)
+        pixels = None if self.pixels is None else self.pixels[index]
+        return ImageFeatures(self.pooled[index], parts, pixels)
+
+    def split(self, size: int) -> "list[ImageFeatures]":
+        """Batches of `size` images, the last one smaller where it does not go."""
+        return [self[at : at + size] for at in range(0, len(self), size)]
 
     def to(self, device: torch.device) -> "ImageFeatures":
         """The same on another device."""
-        return ImageFeatures(self.pooled.to(device), None if self.parts is None else self.parts.to(device))
+        parts = None if self.parts is None else self.parts.to(device)
+        pixels = None if self.pixels is None else self.pixels.to(device)
+        return ImageFeatures(self.pooled.to(device), parts, pixels)
 
     @staticmethod
     def cat(pieces: Sequence["ImageFeatures"]) -> "ImageFeatures":
-        """One batch out of several."""
+        """One batch out of several; parts and pixels where all of them have some."""
         pooled = torch.cat([piece.pooled for piece in pieces])
         parts = [piece.parts for piece in pieces if piece.parts is not None]
-        return ImageFeatures(pooled, PartFeatures.cat(parts) if len(parts) == len(pieces) else None)
+        pixels = [piece.pixels[:] for piece in pieces if piece.pixels is not None]
+        return ImageFeatures(
+            pooled,
+            PartFeatures.cat(parts) if len(parts) == len(pieces) else None,
+            torch.cat(pixels) if len(pixels) == len(pieces) else None,
+        )
+
+    @property
+    def tower_input(self) -> Float[Tensor, "n 3 h w"]:
+        """The pixels, all of them.
+
+        Raises:
+            InputError: where there are none, as in stored features.
+        """
+        if self.pixels is None:
+            raise InputError("a method that changes the image tower needs pixels, got features alone; use images")
+        return self.pixels[:]
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ class FewShotClassifier:
         model, classes = self._listed(class_names)
         if not len(images):
             return torch.zeros(0, len(classes))
-        batches = tower_batches(self.backbone, images, model.pools_parts)
+        batches = tower_batches(self.backbone, images, model.pools_parts, model.reads_pixels)
         return torch.cat([scores.cpu() for scores in model.scores(batches, classes)])
 
     def predict(self, images: Sequence[ImageInput], class_names: Sequence[str] | None = None) -> list[str]:
@@ -129,7 +129,7 @@ class FewShotClassifier:
             InputError: for a method with another head, or a tower whose positions cannot be read.
         """
         model, classes = self._listed(class_names)
-        batches = tower_batches(self.backbone, images, with_parts=True)
+        batches = tower_batches(self.backbone, images, with_parts=True, with_pixels=model.reads_pixels)
         return [found for batch in batches for found in inspect(model, batch, classes)]
 
     def _listed(self, class_names: Sequence[str] | None) -> tuple[FewShotModel, ClassText]:

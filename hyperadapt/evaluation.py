@@ -122,7 +122,7 @@ def score(model: FewShotModel, features: AbstractFrozenFeatures, part: Part, cla
         FloatingPointError: when a logit is not finite.
     """
     answers, confidences = [], []
-    for logits in model.scores(features.batches(part.rows, model.pools_parts), classes):
+    for logits in model.scores(features.batches(part.rows, model.pools_parts, model.reads_pixels), classes):
         if not torch.isfinite(logits).all():
             raise FloatingPointError("a score is not finite; the training diverged: lower the learning rate")
         answers.append(logits.argmax(dim=1).cpu().numpy())

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import final
 
 import numpy as np
@@ -19,6 +20,7 @@ from hyperadapt.errors import InputError
 from hyperadapt.feature_key import feature_key
 from hyperadapt.feature_store import FeatureStore, ShardWriter
 from hyperadapt.parts import PartFeatures
+from hyperadapt.pixels import ViewPixels
 from hyperadapt.text import ClassText, class_text
 from hyperadapt.views import View, ViewMaker, grouped, pixel_batches
 
@@ -66,7 +68,13 @@ class AbstractFrozenFeatures(ABC):
 
     @abstractmethod
     def training_views(
-        self, rows: np.ndarray, seed: int, with_parts: bool, progress: Progress = _silent
+        self,
+        rows: np.ndarray,
+        seed: int,
+        with_parts: bool,
+        progress: Progress = _silent,
+        *,
+        with_pixels: bool = False,
     ) -> ImageFeatures:
         """Views of training rows, view-major; the first view is the one used for evaluation.
 
@@ -75,11 +83,19 @@ class AbstractFrozenFeatures(ABC):
             seed: of the augmentations.
             with_parts: whether part features are wanted, where the tower has them.
             progress: called with (rows done, rows in all).
+            with_pixels: whether the tower's inputs are wanted too; they are decoded as they are indexed.
+
+        Raises:
+            InputError: for pixels of features that were stored without them.
         """
 
     @abstractmethod
-    def batches(self, rows: np.ndarray, with_parts: bool) -> Iterator[ImageFeatures]:
-        """Evaluation features of pool rows in order, in batches."""
+    def batches(self, rows: np.ndarray, with_parts: bool, with_pixels: bool = False) -> Iterator[ImageFeatures]:
+        """Evaluation features of pool rows in order, in batches, and the tower's inputs where they are wanted.
+
+        Raises:
+            InputError: for pixels of features that were stored without them.
+        """
 
 
 @final
@@ -102,15 +118,27 @@ class StoredFeatures(AbstractFrozenFeatures):
         self.classes = ClassText(source.class_names, templates, torch.from_numpy(source.class_text())).to(device)
 
     def training_views(
-        self, rows: np.ndarray, seed: int, with_parts: bool, progress: Progress = _silent
+        self,
+        rows: np.ndarray,
+        seed: int,
+        with_parts: bool,
+        progress: Progress = _silent,
+        *,
+        with_pixels: bool = False,
     ) -> ImageFeatures:
         """The stored rows."""
+        if with_pixels:
+            raise InputError(
+                f"the method changes the image tower and needs images, but {self.source.name} holds stored features; "
+                "use images, or a method that works on features"
+            )
         return ImageFeatures(torch.from_numpy(self._stored.features(rows)).to(self.device))
 
-    def batches(self, rows: np.ndarray, with_parts: bool) -> Iterator[ImageFeatures]:
+    def batches(self, rows: np.ndarray, with_parts: bool, with_pixels: bool = False) -> Iterator[ImageFeatures]:
         """The stored rows as one batch after another."""
         for start in range(0, len(rows), STORED_BATCH):
-            yield self.training_views(rows[start : start + STORED_BATCH], seed=0, with_parts=False)
+            part = rows[start : start + STORED_BATCH]
+            yield self.training_views(part, seed=0, with_parts=False, with_pixels=with_pixels)
 
 
 @final
@@ -180,14 +208,33 @@ class TowerFeatures(AbstractFrozenFeatures):
             pass
 
     def training_views(
-        self, rows: np.ndarray, seed: int, with_parts: bool, progress: Progress = _silent
+        self,
+        rows: np.ndarray,
+        seed: int,
+        with_parts: bool,
+        progress: Progress = _silent,
+        *,
+        with_pixels: bool = False,
     ) -> ImageFeatures:
         """The evaluation view, then `views` random resized crops (half to all of the area) with flips."""
-        return ImageFeatures.cat(list(self._stream(self._training(rows, seed), with_parts, progress)))
+        views = self._training(rows, seed)
+        features = ImageFeatures.cat(list(self._stream(views, with_parts, progress)))
+        pixels = ViewPixels(self._maker, views, self.backbone.device) if with_pixels else None
+        return replace(features, pixels=pixels)
 
-    def batches(self, rows: np.ndarray, with_parts: bool) -> Iterator[ImageFeatures]:
+    def batches(self, rows: np.ndarray, with_parts: bool, with_pixels: bool = False) -> Iterator[ImageFeatures]:
         """Evaluation features, batch by batch, so that part features beyond the budget never pile up."""
-        return self._stream(_evaluation_views(rows), with_parts)
+        views = _evaluation_views(rows)
+        features = self._stream(views, with_parts)
+        return self._beside_pixels(views, features) if with_pixels else features
+
+    def _beside_pixels(self, views: Sequence[View], features: Iterator[ImageFeatures]) -> Iterator[ImageFeatures]:
+        """Batches of views with the tower's inputs, which are decoded ahead."""
+        images = [[[view] for view in batch] for batch in _chunks(views, TOWER_BATCH)]
+        device = self.backbone.device
+        with closing(pixel_batches(self._maker, images, self._workers, device.type == "cuda")) as pixels:
+            for batch, given in zip(features, pixels, strict=True):
+                yield replace(batch, pixels=given.to(device, non_blocking=True))
 
     def _training(self, rows: np.ndarray, seed: int) -> list[View]:
         random = [View(row, number, seed) for number in range(1, self.views + 1) for row in rows.tolist()]

@@ -11,7 +11,6 @@ import torch
 
 from hyperadapt import __version__
 from hyperadapt.adapters.base import BuildContext
-from hyperadapt.backbone import ImageFeatures
 from hyperadapt.checkpoint import save_checkpoint
 from hyperadapt.config import to_dict
 from hyperadapt.data import AbstractImageSource, AbstractSource, Part
@@ -102,7 +101,7 @@ def fit_shots(
     model = build_model(method, context_for(features, classes, shots), seed).eval()
     history = []
     if method.learns:
-        data = training_set(features, shots, classes, seed, model.pools_parts, progress)
+        data = training_set(features, shots, classes, seed, model.pools_parts, progress, with_pixels=model.reads_pixels)
         model.prepare(data.images, data.labels, classes)
         if method.training is not None:
             history = train(model, data, method.training, seed, progress, run=run, world=world)
@@ -131,7 +130,7 @@ def select_settings(model: FewShotModel, features: AbstractFrozenFeatures, val: 
         classes: the training classes.
     """
     labels = torch.from_numpy(val.labels).to(classes.weights.device)
-    chosen = model.select(features.batches(val.rows, model.pools_parts), labels, classes)
+    chosen = model.select(features.batches(val.rows, model.pools_parts, model.reads_pixels), labels, classes)
     return FIXED if chosen is None else f"{chosen}; no test image is used"
 
 
@@ -142,6 +141,8 @@ def training_set(
     seed: int,
     with_parts: bool,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
+    *,
+    with_pixels: bool = False,
 ) -> TrainingSet:
     """What a run trains on: the views of some shots, and the classes that their labels count.
 
@@ -152,9 +153,10 @@ def training_set(
         seed: of the augmentations.
         with_parts: whether part features are wanted.
         progress: called with (rows done, rows in all).
+        with_pixels: whether the tower's inputs are wanted.
     """
     source = features.source
-    views = features.training_views(shots.rows, seed, with_parts, progress)
+    views = features.training_views(shots.rows, seed, with_parts, progress, with_pixels=with_pixels)
     targets = torch.from_numpy(shots.labels).to(views.pooled.device)
     return TrainingSet(views, targets, classes, row_names(source, shots.rows))
 
@@ -228,9 +230,9 @@ def fit_source(
 
 def _described(model: FewShotModel, features: AbstractFrozenFeatures, shots: Part) -> dict[str, Any] | None:
     """What the adapter has to tell of the images it was trained on."""
-    pooled = torch.cat([batch.pooled for batch in features.batches(shots.rows, with_parts=False)])
-    labels = torch.from_numpy(shots.labels).to(pooled.device)
-    return model.describe(ImageFeatures(pooled), labels, features.classes, row_names(features.source, shots.rows))
+    batches = features.batches(shots.rows, with_parts=False, with_pixels=model.reads_pixels)
+    labels = torch.from_numpy(shots.labels).to(features.classes.weights.device)
+    return model.describe(batches, labels, features.classes, row_names(features.source, shots.rows))
 
 
 def row_names(source: AbstractSource, rows: np.ndarray) -> list[str]:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +61,11 @@ def _rgb(image: ImageInput) -> Image.Image:
     return image.convert("RGB") if isinstance(image, Image.Image) else open_image(image)
 
 
-def tower_batches(backbone: Backbone, images: Sequence[ImageInput], with_parts: bool) -> Iterator[ImageFeatures]:
-    """Features of images through a tower, in order, in batches."""
+def tower_batches(
+    backbone: Backbone, images: Sequence[ImageInput], with_parts: bool, with_pixels: bool = False
+) -> Iterator[ImageFeatures]:
+    """Features of images through a tower, in order, in batches; with the tower's inputs where they are wanted."""
     for start in range(0, len(images), TOWER_BATCH):
-        pixels = [backbone.preprocess(_rgb(image)) for image in images[start : start + TOWER_BATCH]]
-        yield backbone.encode_images(torch.stack(pixels), with_parts)
+        pixels = torch.stack([backbone.preprocess(_rgb(image)) for image in images[start : start + TOWER_BATCH]])
+        features = backbone.encode_images(pixels, with_parts)
+        yield replace(features, pixels=pixels.to(backbone.device)) if with_pixels else features

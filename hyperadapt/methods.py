@@ -61,6 +61,11 @@ class Method:
         return any(part.module.pools_parts for part in self.components)
 
     @property
+    def reads_pixels(self) -> bool:
+        """Whether images pass a tower that the method changes, so that frozen features do not do."""
+        return any(part.module.reads_pixels for part in self.components)
+
+    @property
     def needs_tower(self) -> bool:
         """Whether a text tower must be at hand, so that stored features do not do."""
         return any(part.needs_tower for part in self.components)

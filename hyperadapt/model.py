@@ -18,6 +18,8 @@ from manifolds.regularizers import GeneratorDraws
 
 KEPT_LISTS = 4
 """Class lists whose encoded texts a model keeps."""
+PIXEL_BATCH = 64
+"""Images that pass an adapted tower at once, where all training images do."""
 
 
 class Encoded(NamedTuple):
@@ -91,7 +93,9 @@ class FewShotModel(nn.Module):
         if self.head.reads_shots:
             self.eval()
             adapted = self.adapter.adapt_classes(classes)
-            self.head.prepare(self.adapter.adapt_images(images, adapted), labels, adapted)
+            batches = images.split(PIXEL_BATCH) if self.adapter.reads_pixels else [images]
+            seen = ImageFeatures.cat([self.adapter.adapt_images(batch, adapted) for batch in batches])
+            self.head.prepare(seen, labels, adapted)
 
     @torch.no_grad()
     def select(self, images: Iterable[ImageFeatures], labels: Int[Tensor, " n"], classes: ClassText) -> str | None:
@@ -113,12 +117,16 @@ class FewShotModel(nn.Module):
 
     @torch.no_grad()
     def describe(
-        self, images: ImageFeatures, labels: Int[Tensor, " n"], classes: ClassText, image_names: Sequence[str]
+        self,
+        images: Iterable[ImageFeatures],
+        labels: Int[Tensor, " n"],
+        classes: ClassText,
+        image_names: Sequence[str],
     ) -> dict[str, Any] | None:
         """What the adapter learnt, in words and numbers; None where it has nothing to tell.
 
         Args:
-            images: (N) frozen features of the training images.
+            images: batches of frozen features, of all training images.
             labels: (N,) indices into the classes.
             classes: the training classes.
             image_names: one name an image.
@@ -126,13 +134,20 @@ class FewShotModel(nn.Module):
         self.eval()
         adapted = self.adapter.adapt_classes(classes)
         draws = GeneratorDraws(torch.Generator(labels.device).manual_seed(0))
-        batch = TrainingBatch(self.adapter.adapt_images(images, adapted), adapted, labels, draws)
+        pairs = [(self.adapter.adapt_images(batch, adapted).pooled, batch.pooled) for batch in images]
+        seen, frozen = (ImageFeatures(torch.cat(rows)) for rows in zip(*pairs, strict=True))
+        batch = TrainingBatch(seen, adapted, labels, draws, frozen, classes)
         return self.adapter.describe(batch, classes, image_names)
 
     @property
     def pools_parts(self) -> bool:
         """Whether the model pools position-wise features where images have them."""
         return self.adapter.pools_parts or self.head.pools_parts
+
+    @property
+    def reads_pixels(self) -> bool:
+        """Whether the model passes images through a tower of its own making."""
+        return self.adapter.reads_pixels or self.head.reads_pixels
 
     @property
     def trainable(self) -> list[nn.Parameter]:

@@ -347,7 +347,9 @@ class ClassText:
             InputError: where only stored features exist.
         """
         if self.tower is None:
-            raise InputError("learned prompts need a text tower, and stored features have none; use images instead")
+            raise InputError(
+                "learned prompts and changed towers need a text tower, and stored features have none; use images"
+            )
         return self.tower
 
     def select(self, classes: Sequence[int]) -> "ClassText":

@@ -40,7 +40,8 @@ def scene(request, small_backbone, noise_images):
         classes = ClassText(NAMES, templates, normalize(templates.mean(0), dim=-1))
         return classes, ImageFeatures(unit(12, 16, seed=2)), None
     classes = class_text(small_backbone.text, NAMES, ["a photo of a {}.", "a drawing of a {}."])
-    images = small_backbone.encode_images(torch.stack([to_pixels(i) for i in noise_images]), with_parts=True)
+    pixels = torch.stack([to_pixels(image) for image in noise_images])
+    images = replace(small_backbone.encode_images(pixels, with_parts=True), pixels=pixels)
     return classes, images, images.parts.maps.shape[-1]
 
 
@@ -145,6 +146,10 @@ def test_what_needs_a_text_tower_refuses_stored_features(method):
     templates = unit(2, len(NAMES), 16, seed=1)
     with pytest.raises(InputError, match="text tower"):
         build_model(METHODS[method], context(ClassText(NAMES, templates, templates[0]), None), 1)
+
+
+def test_what_reads_pixels_says_that_it_needs_the_towers():
+    assert all(METHODS[name].needs_tower for name in METHODS if METHODS[name].reads_pixels)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -84,12 +84,16 @@ class TrainingBatch:
         classes: adapted training classes.
         labels: (B,) indices into the classes.
         draws: random numbers of the step, on the features' device and equal in all processes; a loss has no others.
+        frozen_images: pooled features of the same images before the adapter.
+        frozen_classes: the training classes before the adapter, one row a template in `templates`.
     """
 
     images: ImageFeatures
     classes: ClassText
     labels: Int[Tensor, " b"]
     draws: AbstractDraws
+    frozen_images: ImageFeatures
+    frozen_classes: ClassText
 
 
 class AbstractAdapter(nn.Module, ABC):
@@ -101,10 +105,13 @@ class AbstractAdapter(nn.Module, ABC):
 
     Attributes:
         pools_parts: whether the adapter reads `ImageFeatures.parts` where images have them.
+        reads_pixels: whether the adapter passes images through a tower of its own making: `ImageFeatures.pixels` are
+            there then, and the frozen tower's features beside them. To be registered with `needs_tower`.
         reads_shots: whether `prepare` wants the training images.
     """
 
     pools_parts: bool = False
+    reads_pixels: bool = False
     reads_shots: bool = False
 
     def prepare(self, images: ImageFeatures, labels: Int[Tensor, " n"], classes: ClassText) -> None:

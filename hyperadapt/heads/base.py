@@ -20,11 +20,13 @@ class AbstractHead(nn.Module, ABC):
 
     Attributes:
         pools_parts: whether the head reads `ImageFeatures.parts` where images have them.
+        reads_pixels: whether the head reads `ImageFeatures.pixels`, as an adapter before it leaves them.
         reads_shots: whether `prepare` wants the training images.
         selects: whether `select` wants validation images.
     """
 
     pools_parts: bool = False
+    reads_pixels: bool = False
     reads_shots: bool = False
     selects: bool = False
 

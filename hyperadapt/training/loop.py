@@ -125,6 +125,7 @@ class Training:
     def step(self) -> None:
         """One batch: its gradients, then everything that follows."""
         batch = self.sampler.next()
+        self.stepper.expect(self.sampler.upcoming())
         self.optimizers.zero_grad()
         self.advance(batch, self.stepper.backward(batch, self.draws))
 

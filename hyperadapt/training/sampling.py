@@ -99,8 +99,16 @@ class Sampler:
             self._view = torch.randint(self.views, (len(self.labels),), generator=self.generator)
             self._start = 0
             self._send()
-        part = slice(self._start, self._start + self.size)
+        batch = self._here()
         self._start += self.size
+        return batch
+
+    def upcoming(self) -> Batch | None:
+        """The batch that `next` will give, or None where it begins an epoch, whose order is not drawn yet."""
+        return None if self._start + self.size > len(self.labels) else self._here()
+
+    def _here(self) -> Batch:
+        part = slice(self._start, self._start + self.size)
         return Batch(self._rows[part], self._on_device[part], self._images[part])
 
     def _send(self) -> None:

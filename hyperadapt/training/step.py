@@ -11,6 +11,7 @@ from hyperadapt.adapters.base import TrainingBatch
 from hyperadapt.backbone import ImageFeatures
 from hyperadapt.errors import InputError
 from hyperadapt.model import FewShotModel
+from hyperadapt.pixels import ViewPixels
 from hyperadapt.text import ClassText
 from hyperadapt.training.data import TrainingSet
 from hyperadapt.training.distributed import ALONE, World, in_parallel
@@ -45,8 +46,8 @@ def loss_terms(
     weight = (own.stop - own.start) * world.size / len(labels)
     if weight != 1:
         terms = {name: weight * term for name, term in terms.items()}
-    pooled = ImageFeatures(world.gathered(adapted.pooled, len(labels)))
-    terms.update(model.adapter.losses(TrainingBatch(pooled, adapted_classes, labels, draws)))
+    pooled, frozen = (ImageFeatures(world.gathered(each.pooled, len(labels))) for each in (adapted, images))
+    terms.update(model.adapter.losses(TrainingBatch(pooled, adapted_classes, labels, draws, frozen, classes)))
     return terms
 
 
@@ -127,9 +128,16 @@ class Stepper:
                 + (f"{world.size} processes" if world.size > 1 else "a text tower")
                 + "; leave it out"
             )
-        self.world, self.pieces = world, config.accumulate
+        self.data, self.world, self.pieces = data, world, config.accumulate
         losses = StepLosses(model, data, world, config.precision)
         self._losses: nn.Module = CompiledLosses(losses) if config.compile else losses
+
+    def expect(self, batch: Batch | None) -> None:
+        """Let the pixels of a coming batch, where the model reads pixels, be decoded meanwhile."""
+        pixels = self.data.images.pixels
+        if batch is not None and isinstance(pixels, ViewPixels):
+            for piece in batch.pieces(self.pieces):
+                pixels.expect(piece.rows[self.world.share(len(piece))].tolist())
 
     def backward(self, batch: Batch, draws: AbstractDraws) -> dict[str, Tensor]:
         """Add the batch's gradients to the parameters and return its terms, without a graph, of this process."""

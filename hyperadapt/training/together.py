@@ -95,6 +95,8 @@ def train_together(
 
 def why_apart(model: FewShotModel, data: TrainingSet, config: TrainingConfig) -> str | None:
     """The reason why a run cannot be batched with others, or None."""
+    if model.reads_pixels:
+        return "they change the image tower, whose layers take no stacked weights"
     if data.images.parts is not None or data.classes.takes_contexts:
         return "they pass a tower or its part features"
     if config.accumulate != 1 or config.precision != "float32" or config.compile:

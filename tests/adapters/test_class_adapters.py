@@ -38,7 +38,8 @@ def test_claps_penalty_sums_weighted_squared_distances_to_the_texts():
     model, classes = prepared("adapter", "clap", weight=0.5)
     shaken(model)
     adapted = model.adapter.adapt_classes(classes)
-    batch = TrainingBatch(*shots(1)[:1], adapted, torch.tensor(LABELS), None)
+    images = shots(1)[0]
+    batch = TrainingBatch(images, adapted, torch.tensor(LABELS), None, images, classes)
     moved = classes.weights + model.adapter.change
     expected = 0.5 * sum(
         model.adapter.multipliers[k] * (moved[k] - classes.weights[k]).square().sum() for k in range(len(NAMES))

@@ -37,7 +37,8 @@ def batch(adapter, classes, images=24, seed=1, draw=3):
     labels = torch.arange(images) % len(classes)
     adapted = adapter.adapt_classes(classes)
     points = normalize(classes.weights[labels] + 0.5 * unit(images, classes.weights.shape[1], seed=seed), dim=-1)
-    return TrainingBatch(ImageFeatures(points), adapted, labels, GeneratorDraws(torch.Generator().manual_seed(draw)))
+    images, draws = ImageFeatures(points), GeneratorDraws(torch.Generator().manual_seed(draw))
+    return TrainingBatch(images, adapted, labels, draws, images, classes)
 
 
 READINGS = ["h0", "h1", "h2", "h3", "h4", "h5"]
@@ -263,7 +264,8 @@ def test_a_zero_shot_share_mixes_cosines():
     alone, _, _ = cosines(0.0)
     mixed, adapter, adapted = cosines(0.3)
     torch.testing.assert_close(mixed, 0.7 * alone + 0.3 * images.pooled @ classes.weights.T)
-    given = TrainingBatch(adapter.adapt_images(images, adapted), adapted, torch.arange(5), GeneratorDraws())
+    seen = adapter.adapt_images(images, adapted)
+    given = TrainingBatch(seen, adapted, torch.arange(5), GeneratorDraws(), images, classes)
     radius = adapter.hierarchy.manifold.dist0(adapter.nodes(given, adapter.hierarchy).images)
     torch.testing.assert_close(radius, torch.full_like(radius, 4.6))
 

@@ -61,7 +61,8 @@ def test_the_penalty_is_a_term_of_its_own(settings, weight):
     adapter = ProLIP(ProLIPConfig(**settings), context)
     with torch.no_grad():
         adapter.change.copy_(torch.arange(64.0).view(8, 8) / 64)
-    terms = adapter.losses(TrainingBatch(ImageFeatures(images), classes, labels, None))
+    pooled = ImageFeatures(images)
+    terms = adapter.losses(TrainingBatch(pooled, classes, labels, None, pooled, classes))
     expected = weight * sum((i / 64) ** 2 for i in range(64))
     assert {name: float(term.detach()) for name, term in terms.items()} == {
         "distance_to_identity": pytest.approx(expected, rel=1e-5)

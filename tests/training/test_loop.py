@@ -48,9 +48,11 @@ def first_loop(model, data, config, seed):
         images = batches.pop(0)
         classes = model.adapter.adapt_classes(data.classes)
         encoded = model.head.encode_classes(classes, draws)
-        adapted = model.adapter.adapt_images(data.images[view[images] * count + images], classes)
+        frozen = data.images[view[images] * count + images]
+        adapted = model.adapter.adapt_images(frozen, classes)
         terms = dict(model.head.losses(adapted, encoded, data.labels[images]))
-        terms.update(model.adapter.losses(TrainingBatch(adapted, classes, data.labels[images], draws)))
+        batch = TrainingBatch(adapted, classes, data.labels[images], draws, frozen, data.classes)
+        terms.update(model.adapter.losses(batch))
         loss = torch.stack(list(terms.values())).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
