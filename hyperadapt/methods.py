@@ -36,6 +36,7 @@ class Method:
         adapter, head: the components.
         training: None where nothing is trained.
         summary: one line for listings.
+        cited: the paper, where it is not that of a component.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Method:
     head: ComponentSettings
     training: TrainingConfig | None
     summary: str
+    cited: str = ""
 
     @property
     def components(self) -> tuple[Component, Component]:
@@ -101,6 +103,8 @@ class Method:
     @property
     def source(self) -> str:
         """Papers behind the method."""
+        if self.cited:
+            return self.cited
         adapter, head = self.components
         return head.source if adapter.name == PLAIN_ADAPTER and head.name != PLAIN_HEAD else adapter.source
 
@@ -121,6 +125,7 @@ class Method:
         return {
             "name": self.name,
             "summary": self.summary,
+            **({"source": self.cited} if self.cited else {}),
             "adapter": {"type": self.adapter.type, **to_dict(self.adapter.settings)},
             "head": {"type": self.head.type, **to_dict(self.head.settings)},
             "training": None if self.training is None else to_dict(self.training),
@@ -140,7 +145,8 @@ def method_from_dict(data: Mapping[str, Any], where: str = "recipe") -> Method:
     """A method from plain data (a recipe); anything left out takes the components' defaults.
 
     Args:
-        data: keys name, summary, adapter, head, training; the last three are mappings, adapter and head with `type`.
+        data: keys name, summary, source (a paper that is not that of a component), adapter, head, training; the last
+            three are mappings, adapter and head with `type`.
         where: file or key, for errors.
 
     Raises:
@@ -148,7 +154,7 @@ def method_from_dict(data: Mapping[str, Any], where: str = "recipe") -> Method:
     """
     if not isinstance(data, Mapping):
         raise InputError(f"{where} needs a mapping with name, adapter, head and training, got {data!r}")
-    unknown = sorted(set(data) - {"name", "summary", "adapter", "head", "training"})
+    unknown = sorted(set(data) - {"name", "summary", "source", "adapter", "head", "training"})
     if unknown or "name" not in data:
         raise InputError(f"{where}: " + (f"unknown key {unknown[0]!r}" if unknown else "the key 'name' is missing"))
     adapter = _part("adapter", data.get("adapter"), PLAIN_ADAPTER, where)
@@ -159,7 +165,7 @@ def method_from_dict(data: Mapping[str, Any], where: str = "recipe") -> Method:
         training = from_dict(TrainingConfig, {**(to_dict(default) if default else {}), **training}, f"{where}.training")
     elif "training" not in data:
         training = default
-    return Method(str(data["name"]), adapter, head, training, str(data.get("summary", "")))
+    return Method(str(data["name"]), adapter, head, training, str(data.get("summary", "")), str(data.get("source", "")))
 
 
 def named_methods() -> dict[str, Method]:

@@ -150,6 +150,11 @@ class FewShotModel(nn.Module):
         return self.adapter.reads_pixels or self.head.reads_pixels
 
     @property
+    def guides(self) -> frozenset[str]:
+        """Names of loss terms that only guide the others."""
+        return frozenset((*self.adapter.guides, *self.head.guides))
+
+    @property
     def trainable(self) -> list[nn.Parameter]:
         """Parameters that training changes."""
         return [p for p in self.parameters() if p.requires_grad]

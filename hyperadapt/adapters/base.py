@@ -108,11 +108,13 @@ class AbstractAdapter(nn.Module, ABC):
         reads_pixels: whether the adapter passes images through a tower of its own making: `ImageFeatures.pixels` are
             there then, and the frozen tower's features beside them. To be registered with `needs_tower`.
         reads_shots: whether `prepare` wants the training images.
+        guides: names of its loss terms that only guide: steps follow the other terms and never oppose these.
     """
 
     pools_parts: bool = False
     reads_pixels: bool = False
     reads_shots: bool = False
+    guides: tuple[str, ...] = ()
 
     def prepare(self, images: ImageFeatures, labels: Int[Tensor, " n"], classes: ClassText) -> None:
         """Look at all training images once, before the first step; called where `reads_shots`.

@@ -1,7 +1,6 @@
 """CoOp: context vectors before the class name, learned through the frozen text tower."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -9,12 +8,11 @@ from torch import Tensor, nn
 
 from hyperadapt.adapters.base import AbstractAdapter, BuildContext, TrainingBatch, positions_among
 from hyperadapt.backbone import ImageFeatures
+from hyperadapt.contexts import AttributeTokens, Start, first_contexts, prompted
 from hyperadapt.errors import InputError
-from hyperadapt.registry import register
+from hyperadapt.registry import ZERO_SHOT_BY_NAME, register
 from hyperadapt.text import ClassText
 from hyperadapt.training_config import TrainingConfig
-
-FIRST_WORDS = "a photo of a"
 
 
 @dataclass(frozen=True)
@@ -24,18 +22,23 @@ class CoOpConfig:
     Attributes:
         context_length: learned tokens before the class name; the paper takes 4 for new classes and 16 where all
             classes are known.
-        start: "words" starts at the embeddings of "a photo of a", where the tokenizer makes `context_length` tokens of
-            it, and at random otherwise; "random" is normal with a standard deviation of 0.02.
+        start: "words" ("a photo of a", where that makes `context_length` tokens) or "random", see `first_contexts`.
         class_specific: contexts of its own for each training class, instead of shared ones.
+        attributes: words before the contexts, each after learned vectors of its own, as ATPrompt has them (arXiv
+            2412.09442); the same for all classes.
+        attribute_tokens: learned vectors before each of these words.
     """
 
     context_length: int = 4
-    start: Literal["words", "random"] = "words"
+    start: Start = "words"
     class_specific: bool = False
+    attributes: tuple[str, ...] = ()
+    attribute_tokens: int = 2
 
     def __post_init__(self) -> None:
-        if self.context_length < 1:
-            raise InputError(f"coop needs context_length >= 1, got {self.context_length}")
+        if self.context_length < 1 or self.attribute_tokens < 1:
+            given = f"{self.context_length} and {self.attribute_tokens}"
+            raise InputError(f"coop needs context_length and attribute_tokens of at least 1, got {given}")
 
 
 @register(
@@ -47,11 +50,11 @@ class CoOpConfig:
     training=TrainingConfig(
         optimizer="sgd", learning_rate=2e-3, momentum=0.9, weight_decay=5e-4, epochs=50, batch_size=32, warmup_epochs=1
     ),
-    novel="learned contexts with new names; where contexts belong to classes, zero-shot",
+    novel=lambda config: ZERO_SHOT_BY_NAME if config.class_specific else "learned contexts with new names",
     needs_tower=True,
 )
 class CoOp(AbstractAdapter):
-    """Class features are those of [start][contexts]{class}.[end]; image features stay frozen.
+    """Class features are those of [start][attributes][contexts]{class}.[end]; image features stay frozen.
 
     Every class passes the tower at every step, whatever is in the batch. The release trains 50 epochs with one shot a
     class and on ImageNet, up to 200 otherwise; 50 are taken everywhere here.
@@ -59,21 +62,16 @@ class CoOp(AbstractAdapter):
 
     def __init__(self, config: CoOpConfig, context: BuildContext) -> None:
         super().__init__()
-        classes = context.classes
-        tower, length = classes.prompt_tower, config.context_length
+        classes, tower = context.classes, context.classes.prompt_tower
         self.training_names = classes.names
         self.class_specific = config.class_specific
         owners = len(classes) if config.class_specific else 1
-        contexts = torch.randn(owners, length, tower.width) * 0.02
-        words = tower.word_vectors(FIRST_WORDS) if config.start == "words" else contexts[0]
-        if config.start == "words" and len(words) == length:
-            contexts = words.to(contexts).expand(owners, -1, -1).clone()
-        self.contexts = nn.Parameter(contexts)
+        self.contexts = nn.Parameter(first_contexts(tower, config.context_length, config.start, owners))
+        words, tokens = config.attributes, config.attribute_tokens
+        self.attributes = AttributeTokens(tower, words, tokens) if words else None
 
     def _prompted(self, classes: ClassText, contexts: Float[Tensor, "o m w"]) -> Float[Tensor, "k d"]:
-        tower = classes.prompt_tower
-        ids = tower.tokenize([f"{name}." for name in classes.names], reserve=contexts.shape[1])
-        return tower.prompts(contexts[None], ids)[0]
+        return prompted(classes, contexts if self.attributes is None else self.attributes(contexts))
 
     def adapt_classes(self, classes: ClassText) -> ClassText:
         """Prompts of the listed names; of the training classes alone where contexts belong to classes."""

@@ -23,12 +23,14 @@ class AbstractHead(nn.Module, ABC):
         reads_pixels: whether the head reads `ImageFeatures.pixels`, as an adapter before it leaves them.
         reads_shots: whether `prepare` wants the training images.
         selects: whether `select` wants validation images.
+        guides: names of its loss terms that only guide: steps follow the other terms and never oppose these.
     """
 
     pools_parts: bool = False
     reads_pixels: bool = False
     reads_shots: bool = False
     selects: bool = False
+    guides: tuple[str, ...] = ()
 
     @property
     def compares_classes(self) -> bool:

@@ -15,6 +15,7 @@ from hyperadapt.pixels import ViewPixels
 from hyperadapt.text import ClassText
 from hyperadapt.training.data import TrainingSet
 from hyperadapt.training.distributed import ALONE, World, in_parallel
+from hyperadapt.training.guidance import Guidance
 from hyperadapt.training.sampling import Batch
 from hyperadapt.training_config import TrainingConfig
 from manifolds.regularizers import AbstractDraws, GeneratorDraws, RecordedDraws, RecordingDraws
@@ -128,7 +129,13 @@ class Stepper:
                 + (f"{world.size} processes" if world.size > 1 else "a text tower")
                 + "; leave it out"
             )
+        if model.guides and (world.size > 1 or config.compile):
+            raise InputError(
+                f"losses that guide ({', '.join(sorted(model.guides))}) need two gradients of a batch, which works in "
+                "one process and without training.compile; start one process and leave compile out"
+            )
         self.data, self.world, self.pieces = data, world, config.accumulate
+        self.guidance = Guidance(model.trainable, model.guides) if model.guides else None
         losses = StepLosses(model, data, world, config.precision)
         self._losses: nn.Module = CompiledLosses(losses) if config.compile else losses
 
@@ -150,9 +157,14 @@ class Stepper:
                 terms = self._losses(piece.rows, piece.images, draws)
                 if len(pieces) > 1:
                     terms = {name: term * (len(piece) / len(batch)) for name, term in terms.items()}
-                torch.stack(list(terms.values())).sum().backward()
+                if self.guidance is None:
+                    torch.stack(list(terms.values())).sum().backward()
+                else:
+                    self.guidance.backward(terms)
             for name, term in terms.items():
                 total[name] = total[name] + term.detach() if name in total else term.detach()
+        if self.guidance is not None:
+            self.guidance.constrain()
         return total
 
     def _join(self, piece: Batch) -> None:

@@ -101,6 +101,8 @@ def why_apart(model: FewShotModel, data: TrainingSet, config: TrainingConfig) ->
         return "they pass a tower or its part features"
     if config.accumulate != 1 or config.precision != "float32" or config.compile:
         return "accumulate, bf16 and compile are for single runs"
+    if model.guides:
+        return "they have losses that only guide others"
     if any(hasattr(parameter, "manifold") for parameter in model.trainable):
         return "parameters on a manifold have optimisers of their own"
     return None

@@ -1,0 +1,71 @@
+"""Learned vectors before a class name, and the fixed words that may stand among them."""
+
+from collections.abc import Sequence
+from typing import Literal, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from hyperadapt.text import ClassText, TextTower
+
+FIRST_WORDS = "a photo of a"
+CONTEXT_STD, ATTRIBUTE_STD = 0.02, 0.01
+Start = Literal["words", "random"]
+
+
+def first_contexts(tower: TextTower, length: int, start: Start, owners: int = 1) -> Float[Tensor, "o m w"]:
+    """Context vectors before training.
+
+    Args:
+        tower: the text tower.
+        length: vectors a context.
+        start: "words" takes the embeddings of "a photo of a", where the tokenizer makes `length` tokens of it, and
+            random values otherwise; "random" is normal with a standard deviation of 0.02.
+        owners: how many contexts there are.
+    """
+    contexts = torch.randn(owners, length, tower.width) * CONTEXT_STD
+    words = tower.word_vectors(FIRST_WORDS) if start == "words" else contexts[0]
+    if start == "words" and len(words) == length:
+        return words.to(contexts).expand(owners, -1, -1).clone()
+    return contexts
+
+
+def prompted(classes: ClassText, before: Float[Tensor, "o m w"]) -> Float[Tensor, "k d"]:
+    """Features of [start][vectors]{class}.[end], with gradients to the vectors.
+
+    Args:
+        classes: with a text tower.
+        before: what stands before each name, or before all of them where there is one row.
+
+    Raises:
+        InputError: naming the first class whose name does not fit.
+    """
+    ids = classes.prompt_tower.tokenize([f"{name}." for name in classes.names], reserve=before.shape[1])
+    return classes.prompt_tower.prompts(before[None], ids)[0]
+
+
+@final
+class AttributeTokens(nn.Module):
+    """Attribute words before a context, each after learned vectors of its own: shallow ATPrompt (arXiv 2412.09442).
+
+    Args:
+        tower: the text tower.
+        words: one attribute each, such as "color".
+        tokens: learned vectors before each word; they start normal with a standard deviation of 0.01.
+    """
+
+    words: Tensor
+
+    def __init__(self, tower: TextTower, words: Sequence[str], tokens: int) -> None:
+        super().__init__()
+        vectors = [tower.word_vectors(word) for word in words]
+        self.lengths = [len(vector) for vector in vectors]
+        self.contexts = nn.Parameter(torch.randn(len(vectors), tokens, tower.width) * ATTRIBUTE_STD)
+        self.register_buffer("words", torch.cat(vectors).to(self.contexts), persistent=False)
+
+    def forward(self, contexts: Float[Tensor, "o m w"]) -> Float[Tensor, "o am w"]:
+        """[vectors][word] of each attribute, then the contexts."""
+        pieces = [piece for pair in zip(self.contexts, self.words.split(self.lengths), strict=True) for piece in pair]
+        before = torch.cat(pieces).to(contexts.dtype).expand(len(contexts), -1, -1)
+        return torch.cat([before, contexts], dim=1)
