@@ -1,13 +1,13 @@
 """Learned vectors before a class name, and the fixed words that may stand among them."""
 
-from collections.abc import Sequence
-from typing import Literal, final
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from hyperadapt.text import ClassText, TextTower
+from hyperadapt.text import NOT_DEEPER, ClassText, TextTower
 
 FIRST_WORDS = "a photo of a"
 CONTEXT_STD, ATTRIBUTE_STD = 0.02, 0.01
@@ -31,18 +31,42 @@ def first_contexts(tower: TextTower, length: int, start: Start, owners: int = 1)
     return contexts
 
 
-def prompted(classes: ClassText, before: Float[Tensor, "o m w"]) -> Float[Tensor, "k d"]:
-    """Features of [start][vectors]{class}.[end], with gradients to the vectors.
+class PromptedNames(NamedTuple):
+    """Class names that wait for what stands before them.
 
-    Args:
-        classes: with a text tower.
-        before: what stands before each name, or before all of them where there is one row.
-
-    Raises:
-        InputError: naming the first class whose name does not fit.
+    Attributes:
+        tower: the text tower.
+        ids: (K, L) their tokens, with what follows a name.
     """
-    ids = classes.prompt_tower.tokenize([f"{name}." for name in classes.names], reserve=before.shape[1])
-    return classes.prompt_tower.prompts(before[None], ids)[0]
+
+    tower: TextTower
+    ids: Int[Tensor, "k l"]
+
+    @staticmethod
+    def of(classes: ClassText, reserve: int, ending: str = ".") -> "PromptedNames":
+        """The names of some classes.
+
+        Args:
+            classes: with a text tower.
+            reserve: positions that will stand before each name.
+            ending: what follows each name.
+
+        Raises:
+            InputError: naming the first class whose name does not fit, or where there is no tower.
+        """
+        tower = classes.prompt_tower
+        return PromptedNames(tower, tower.tokenize([f"{name}{ending}" for name in classes.names], reserve))
+
+    def features(
+        self, before: Float[Tensor, "p k m w"], deeper: Mapping[int, Tensor] = NOT_DEEPER
+    ) -> Float[Tensor, "p k d"]:
+        """L2-normalised features of [start][vectors]{class}{ending}[end], with gradients to the vectors.
+
+        Args:
+            before: what stands before each name, or (P, 1, M, W) before all of them.
+            deeper: what takes its place before some blocks, as in `TextTower.prompts`.
+        """
+        return self.tower.prompts(before, self.ids, deeper)
 
 
 @final
@@ -63,6 +87,11 @@ class AttributeTokens(nn.Module):
         self.lengths = [len(vector) for vector in vectors]
         self.contexts = nn.Parameter(torch.randn(len(vectors), tokens, tower.width) * ATTRIBUTE_STD)
         self.register_buffer("words", torch.cat(vectors).to(self.contexts), persistent=False)
+
+    @property
+    def length(self) -> int:
+        """How many positions it adds."""
+        return len(self.words) + self.contexts.shape[0] * self.contexts.shape[1]
 
     def forward(self, contexts: Float[Tensor, "o m w"]) -> Float[Tensor, "o am w"]:
         """[vectors][word] of each attribute, then the contexts."""

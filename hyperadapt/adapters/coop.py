@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from hyperadapt.adapters.base import AbstractAdapter, BuildContext, TrainingBatch, positions_among
 from hyperadapt.backbone import ImageFeatures
-from hyperadapt.contexts import AttributeTokens, Start, first_contexts, prompted
+from hyperadapt.contexts import AttributeTokens, PromptedNames, Start, first_contexts
 from hyperadapt.errors import InputError
 from hyperadapt.registry import ZERO_SHOT_BY_NAME, register
 from hyperadapt.text import ClassText
@@ -71,7 +71,8 @@ class CoOp(AbstractAdapter):
         self.attributes = AttributeTokens(tower, words, tokens) if words else None
 
     def _prompted(self, classes: ClassText, contexts: Float[Tensor, "o m w"]) -> Float[Tensor, "k d"]:
-        return prompted(classes, contexts if self.attributes is None else self.attributes(contexts))
+        before = contexts if self.attributes is None else self.attributes(contexts)
+        return PromptedNames.of(classes, before.shape[1]).features(before[None])[0]
 
     def adapt_classes(self, classes: ClassText) -> ClassText:
         """Prompts of the listed names; of the training classes alone where contexts belong to classes."""
