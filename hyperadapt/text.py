@@ -310,6 +310,7 @@ class ClassText:
         attributes: (M, D) attribute features that an adapter attached, or None.
         own_attributes: (M, K, D) the same for each class, where an adapter has attributes of each class' own.
         frozen: (K, D) class features as they were before an adapter, where it attached them.
+        ending: what follows the class name in the first template.
     """
 
     names: tuple[str, ...]
@@ -319,6 +320,7 @@ class ClassText:
     attributes: Float[Tensor, "m d"] | None = None
     own_attributes: Float[Tensor, "m k d"] | None = None
     frozen: Float[Tensor, "k d"] | None = None
+    ending: str = "."
 
     def __len__(self) -> int:
         return len(self.names)
@@ -396,4 +398,4 @@ def class_text(tower: TextTower, names: Sequence[str], templates: Sequence[str])
     features = tower.encode([template.format(name) for template in templates for name in readable])
     stacked = features.view(len(templates), len(readable), -1)
     weights = normalize(stacked.mean(dim=0), dim=-1)
-    return ClassText(tuple(readable), stacked, weights, tower)
+    return ClassText(tuple(readable), stacked, weights, tower, ending=templates[0].partition("{}")[2])

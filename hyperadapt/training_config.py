@@ -15,6 +15,7 @@ class TrainingConfig:
         learning_rate: peak rate.
         weight_decay: decoupled for adamw, L2 otherwise; never on parameters on a manifold.
         momentum: of sgd.
+        epsilon: of adam and adamw, added to the root of the second moment; not of parameters on a manifold.
         epochs: passes over the training rows (all views of an image count as rows of one pass of that image: each
             epoch takes one view of each image).
         steps: number of steps; overrides `epochs` when given.
@@ -46,6 +47,7 @@ class TrainingConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     momentum: float = 0.9
+    epsilon: float = 1e-8
     epochs: int = 50
     steps: int | None = None
     batch_size: int = 64
@@ -75,8 +77,8 @@ class TrainingConfig:
             "learning_rate > 0, epochs, steps and batch_size >= 1": (
                 self.learning_rate > 0 and self.epochs >= 1 and steps >= 1 and self.batch_size >= 1
             ),
-            "weight_decay, momentum and warmup_epochs >= 0": (
-                self.weight_decay >= 0 and self.momentum >= 0 and self.warmup_epochs >= 0
+            "weight_decay, momentum, epsilon and warmup_epochs >= 0": (
+                min(self.weight_decay, self.momentum, self.epsilon, self.warmup_epochs) >= 0
             ),
             "schedule_epochs > warmup_epochs or null": (
                 self.schedule_epochs is None or self.schedule_epochs > self.warmup_epochs

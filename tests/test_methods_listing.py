@@ -7,7 +7,7 @@ import torch
 
 from hyperadapt import registry
 from hyperadapt.adapters.base import BuildContext
-from hyperadapt.methods import load_method, named_methods
+from hyperadapt.methods import load_method, method_from_dict, named_methods
 from hyperadapt.methods_listing import FEATURES, counted, facts_of_method, listed
 from hyperadapt.text import ClassText
 
@@ -46,6 +46,13 @@ def test_trained_parameters_are_the_published_ones(name, tower, count):
         ("tip-adapter-f", 1600 * 512, 2),
         ("sgva", 4 * 512 * 512 + 1, 1600 * 512),
         ("mf-adapter", 768 * 768, 1600 * 512 + 100 * 8 * 768),
+        ("coop", 2048, 0),
+        ("coop-class", 100 * 16 * 512, 0),
+        ("kgcoop", 2048, 0),
+        ("prograd", 2048, 0),
+        ("cocoop", 35_360, 0),
+        ("atprompt", (2 + 2 * 2) * 512, 0),
+        ("tcp", 4 * 512 + (512 + 1) * 128 + (128 + 1) * 4 * 512, 0),
     ],
 )
 def test_parameters_are_those_of_the_shapes(name, trained, kept):
@@ -80,6 +87,12 @@ def test_what_sees_other_data_says_so(monkeypatch):
     assert method.sees_unlabelled_or_novel_data
     assert facts_of_method(method).flags == ("sees unlabelled or novel data",)
     assert not load_method("taskres").sees_unlabelled_or_novel_data
+
+
+def test_a_recipe_names_its_paper_where_a_component_has_another():
+    assert "2412.09442" in listed(load_method("atprompt"))[0]
+    assert "2109.01134" in listed(load_method("coop-class"))[0]
+    assert method_from_dict(load_method("atprompt").to_dict()) == load_method("atprompt")
 
 
 def test_what_starts_at_zero_shot_depends_on_the_settings_of_both_components():

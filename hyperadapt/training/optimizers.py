@@ -37,7 +37,7 @@ def _flat(parameters: list[nn.Parameter], config: TrainingConfig) -> torch.optim
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=rate, momentum=config.momentum, weight_decay=decay)
     kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-    return kind(groups, lr=rate, weight_decay=decay)
+    return kind(groups, lr=rate, weight_decay=decay, eps=config.epsilon)
 
 
 def _riemannian(parameters: list[nn.Parameter], config: TrainingConfig) -> torch.optim.Optimizer:

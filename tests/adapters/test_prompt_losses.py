@@ -65,8 +65,8 @@ def by_hand(built, data):
 @pytest.mark.parametrize("pieces", [1, 4])
 @pytest.mark.parametrize("acute", [True, False])
 def test_prograd_steps_along_the_projected_gradient(acute, pieces, data):
-    agreeing = (100.0 * data.images.pooled @ data.classes.templates[0].T).argmax(dim=-1)
-    data = replace(data, labels=agreeing if acute else (agreeing + 1) % 3)
+    zero_shot = data.images.pooled @ data.classes.templates[0].T
+    data = replace(data, labels=zero_shot.argmax(dim=-1) if acute else zero_shot.argmin(dim=-1))
     built = model(data, {"type": "prograd", "prompts": RANDOM})
     g, h = by_hand(built, data)
     along = float((g * h).sum())

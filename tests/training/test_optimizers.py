@@ -19,13 +19,13 @@ from tests.training.runs import Linear, scene
     ("kind", "reference"),
     [
         ("sgd", lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.01)),
-        ("adam", lambda p: torch.optim.Adam(p, lr=0.1, weight_decay=0.01)),
-        ("adamw", lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.01)),
+        ("adam", lambda p: torch.optim.Adam(p, lr=0.1, weight_decay=0.01, eps=0.02)),
+        ("adamw", lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.01, eps=0.02)),
     ],
 )
 def test_full_batches_without_a_loop_give_the_same_weights(kind, reference):
     """With one batch an epoch the order of images cannot matter, so a bare loop must agree."""
-    config = TrainingConfig(kind, 0.1, 0.01, 0.9, epochs=7, batch_size=12, warmup_epochs=2)
+    config = TrainingConfig(kind, 0.1, 0.01, 0.9, epsilon=0.02, epochs=7, batch_size=12, warmup_epochs=2)
     mine = scene()
     train(mine.model, mine.data, config, seed=5)
     bare = scene()
