@@ -1,6 +1,6 @@
 """KgCoOp: CoOp whose class features are held near those of a hand-made prompt."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -30,10 +30,9 @@ class KgCoOpConfig:
             raise InputError(f"kgcoop needs consistency >= 0, got {self.consistency}")
 
 
-def consistency(classes: ClassText) -> Tensor:
-    """Mean of 1 - cos between class features and what an adapter attached as their frozen ones."""
-    assert classes.frozen is not None
-    return 1 - (classes.weights * classes.frozen).sum(dim=-1).mean()
+def distance_from_template(batch: TrainingBatch) -> Tensor:
+    """Mean of 1 - cos between adapted class features and those of the first template."""
+    return 1 - (batch.classes.weights * batch.frozen_classes.templates[0]).sum(dim=-1).mean()
 
 
 @register(
@@ -60,8 +59,8 @@ class KgCoOp(AbstractAdapter):
         self.prompts = CoOp(config.prompts, context)
 
     def adapt_classes(self, classes: ClassText) -> ClassText:
-        """CoOp's prompts of the listed names, with the first template beside them."""
-        return replace(self.prompts.adapt_classes(classes), frozen=classes.templates[0])
+        """CoOp's prompts of the listed names."""
+        return self.prompts.adapt_classes(classes)
 
     def adapt_images(self, images: ImageFeatures, classes: ClassText) -> ImageFeatures:
         """The images as they are."""
@@ -69,4 +68,4 @@ class KgCoOp(AbstractAdapter):
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """How far the class features are from the template's."""
-        return {"consistency": self.weight * consistency(batch.classes)}
+        return {"consistency": self.weight * distance_from_template(batch)}

@@ -1,6 +1,6 @@
 """ProGrad: CoOp that takes no step against what frozen CLIP says."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -60,8 +60,8 @@ class ProGrad(AbstractAdapter):
         self.prompts = CoOp(config.prompts, context)
 
     def adapt_classes(self, classes: ClassText) -> ClassText:
-        """CoOp's prompts of the listed names, with the first template beside them."""
-        return replace(self.prompts.adapt_classes(classes), frozen=classes.templates[0])
+        """CoOp's prompts of the listed names."""
+        return self.prompts.adapt_classes(classes)
 
     def adapt_images(self, images: ImageFeatures, classes: ClassText) -> ImageFeatures:
         """The images as they are."""
@@ -69,8 +69,8 @@ class ProGrad(AbstractAdapter):
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """Cross entropy of the predictions under those of frozen CLIP, a guiding term."""
-        assert batch.classes.frozen is not None
-        scaled = self.scale / self.temperature * batch.images.pooled
-        zero_shot = (scaled @ batch.classes.frozen.T).float().softmax(dim=-1)
-        learned = (scaled @ batch.classes.weights.T).float()
-        return {"zero_shot": self.temperature**2 * cross_entropy(learned, zero_shot)}
+        scale = self.scale / self.temperature
+        zero_shot = scale * batch.frozen_images.pooled @ batch.frozen_classes.templates[0].T
+        learned = scale * batch.images.pooled @ batch.classes.weights.T
+        divergence = cross_entropy(learned.float(), zero_shot.float().softmax(dim=-1))
+        return {"zero_shot": self.temperature**2 * divergence}

@@ -1,12 +1,12 @@
 """TCP: what frozen CLIP says of a class becomes tokens of its prompt, in a middle layer of the text tower."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from hyperadapt.adapters.base import AbstractAdapter, BuildContext, TrainingBatch
-from hyperadapt.adapters.kgcoop import consistency
+from hyperadapt.adapters.kgcoop import distance_from_template
 from hyperadapt.backbone import ImageFeatures
 from hyperadapt.contexts import PromptedNames, Start, first_contexts
 from hyperadapt.errors import InputError
@@ -74,11 +74,10 @@ class TCP(AbstractAdapter):
         return self.widen(hidden * (1.702 * hidden).sigmoid()).unflatten(-1, (self.contexts.shape[1], -1))
 
     def adapt_classes(self, classes: ClassText) -> ClassText:
-        """Prompts of the listed names, with the first template beside them."""
-        frozen = classes.templates[0]
+        """Prompts of the listed names."""
         names = PromptedNames.of(classes, self.contexts.shape[1], classes.ending)
-        weights = names.features(self.contexts[None], {self.layer: self.tokens(frozen)[None]})[0]
-        return replace(classes, weights=weights, frozen=frozen)
+        deeper = {self.layer: self.tokens(classes.templates[0])[None]}
+        return classes.with_weights(names.features(self.contexts[None], deeper)[0])
 
     def adapt_images(self, images: ImageFeatures, classes: ClassText) -> ImageFeatures:
         """The images as they are."""
@@ -86,4 +85,4 @@ class TCP(AbstractAdapter):
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """How far the class features are from the template's."""
-        return {"consistency": self.weight * consistency(batch.classes)}
+        return {"consistency": self.weight * distance_from_template(batch)}

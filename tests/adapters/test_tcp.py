@@ -51,7 +51,8 @@ def test_class_tokens_take_the_place_of_the_contexts_before_one_block(layer, cla
 
 def test_its_loss_is_eight_times_the_distance_from_the_first_template(classes):
     adapted = adapter(classes).adapt_classes(classes)
-    batch = TrainingBatch(ImageFeatures(classes.weights), adapted, torch.arange(3), None)
+    images = ImageFeatures(classes.weights)
+    batch = TrainingBatch(images, adapted, torch.arange(3), None, images, classes)
     near = [cosine_similarity(a, b, dim=0) for a, b in zip(adapted.weights, classes.templates[0], strict=True)]
     torch.testing.assert_close(adapter(classes).losses(batch)["consistency"], 8 * (1 - sum(near) / 3))
 

@@ -45,11 +45,10 @@ def scores(built, images, classes):
     return next(built.scores([images], classes))
 
 
-@pytest.mark.parametrize("attributes", [(), ("color", "shape")])
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize(
+    ("name", "attributes"), [("cocoop", ()), ("cocoop", ("color", "shape")), ("mutual-learning", ())]
+)
 def test_with_nothing_said_of_the_image_prompts_are_those_of_coop(name, attributes, classes, images):
-    if name == "mutual-learning" and attributes:
-        pytest.skip("it takes no attribute words")
     settings = {"attributes": attributes} if attributes else {}
     built = model(classes, type=name, start="random", **settings)
     last = built.head.shift[-1] if name == "cocoop" else built.head.class_aware.out

@@ -42,7 +42,9 @@ def test_a_step_on_features_waits_for_no_value(name):
     assert all(grad.device.type == "meta" for grad in found)
 
 
-@pytest.mark.parametrize("name", ["coop", "atprompt", "cocoop", "tcp", "mutual-learning", "lathadapter-faithful", "xrvlm"])
+@pytest.mark.parametrize(
+    "name", ["coop", "atprompt", "cocoop", "tcp", "mutual-learning", "lathadapter-faithful", "xrvlm"]
+)
 def test_a_step_through_the_text_tower_waits_for_no_value(name, small_backbone):
     text = copy.deepcopy(small_backbone.text)
     classes = class_text(text, NAMES, ["a photo of a {}."])
