@@ -1,5 +1,6 @@
 """What every method owes, checked over all that are known by name, on features with and without a text tower."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -30,19 +31,26 @@ def unit(*shape, seed):
     return normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
-@pytest.fixture(params=SOURCES)
-def scene(request, small_backbone, noise_images):
-    """Classes and training images, as a feature set gives them or as a tower does."""
-    if request.param == "stored" and request.node.callspec.params.get("name") in TOWER_ONLY:
-        pytest.skip("the method learns prompts, and stored features have no text tower")
-    if request.param == "stored":
-        templates = unit(6, len(NAMES), 16, seed=1)
-        classes = ClassText(NAMES, templates, normalize(templates.mean(0), dim=-1))
-        return classes, ImageFeatures(unit(12, 16, seed=2)), None
+@pytest.fixture(scope="module")
+def scenes(small_backbone, noise_images):
+    """Classes and training images, as a feature set gives them and as a tower does."""
+    templates = unit(6, len(NAMES), 16, seed=1)
+    stored = ClassText(NAMES, templates, normalize(templates.mean(0), dim=-1))
     classes = class_text(small_backbone.text, NAMES, ["a photo of a {}.", "a drawing of a {}."])
     pixels = torch.stack([to_pixels(image) for image in noise_images])
     images = replace(small_backbone.encode_images(pixels, with_parts=True), pixels=pixels)
-    return classes, images, images.parts.maps.shape[-1]
+    return {
+        "stored": (stored, ImageFeatures(unit(12, 16, seed=2)), None),
+        "tower": (classes, images, images.parts.maps.shape[-1]),
+    }
+
+
+@pytest.fixture(params=SOURCES)
+def scene(request, scenes):
+    """One of the scenes; the tower's alone for a method that needs it."""
+    if request.param == "stored" and request.node.callspec.params.get("name") in TOWER_ONLY:
+        pytest.skip("the method learns prompts, and stored features have no text tower")
+    return scenes[request.param]
 
 
 def labels_of(images):
@@ -61,13 +69,25 @@ def untrained(name, scene, seed=1):
     return model
 
 
-def trained(name, scene, seed=1, steps=4):
+def trained_anew(name, scene, seed=1):
+    """A model after a few steps."""
     classes, images, _ = scene
     method, model = METHODS[name], untrained(name, scene, seed)
     if method.training is not None:
         data = TrainingSet(images, labels_of(images), classes)
-        train(model, data, replace(method.training, steps=steps, batch_size=10), seed)
+        train(model, data, replace(method.training, steps=4, batch_size=10), seed)
     return model
+
+
+TRAINED_ONCE = {}
+
+
+def trained(name, scene, seed=1):
+    """The same, trained once for all tests of a module: a copy that a test may change."""
+    key = (name, id(scene), seed)
+    if key not in TRAINED_ONCE:
+        TRAINED_ONCE[key] = (trained_anew(name, scene, seed), scene)
+    return copy.deepcopy(TRAINED_ONCE[key][0])
 
 
 def logits(model, images, classes):
@@ -177,7 +197,7 @@ def test_before_training_xrvlm_scores_new_classes_as_zero_shot_clip(scene):
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_equal_seeds_give_equal_weights_and_other_seeds_others(name, scene):
-    first, again, other = (trained(name, scene, seed).state_dict() for seed in (1, 1, 2))
+    first, again, other = (trained_anew(name, scene, seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert any(not torch.equal(first[key], other[key]) for key in first)
 
