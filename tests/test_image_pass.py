@@ -1,10 +1,10 @@
 import pytest
 import torch
-from torch.nn.functional import normalize
 
 from hyperadapt.errors import InputError
 from hyperadapt.image_pass import ImagePass
 from tests.conftest import TOWERS, build_clip
+from tests.slow_passes import slow_images
 
 VIT = {"layers": 3, "width": 64, "head_width": 32, "patch_size": 8, "image_size": 32}
 IMAGE_TOWERS = {
@@ -30,30 +30,6 @@ def noise(*shape, seed=0, dtype=torch.float64):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
-def whole_pass(visual, pixels, prompts):
-    """The plain way: every image alone, token by token, block by block."""
-    rows = []
-    for image in pixels:
-        patches = visual.conv1(image[None]).flatten(2)[0].T
-        tokens = torch.cat([visual.class_embedding[None], patches]) + visual.positional_embedding
-        count = len(tokens)
-        x = visual.ln_pre(torch.cat([tokens, prompts[0]]))[None]
-        for index, block in enumerate(visual.transformer.resblocks):
-            if 0 < index < len(prompts):
-                x = torch.cat([x[:, :count], prompts[index][None]], dim=1)
-            x = block(x)
-        x = x[:, :count]
-        if visual.attn_pool is not None:
-            pooled = visual.ln_post(visual.attn_pool(x))[:, 0]
-        elif visual.final_ln_after_pool:
-            pooled = visual.ln_post(x[:, 1:].mean(dim=1))
-        else:
-            x = visual.ln_post(x)
-            pooled = x[:, 0] if visual.pool_type == "tok" else x[:, 1:].mean(dim=1)
-        rows.append(pooled[0] @ visual.proj)
-    return normalize(torch.stack(rows), dim=-1)
-
-
 def value_and_slope(function, prompts):
     prompts = prompts.clone().requires_grad_()
     features = function(prompts)
@@ -65,7 +41,7 @@ def value_and_slope(function, prompts):
 def test_prompted_features_and_their_gradients_are_those_of_a_loop_over_images_and_blocks(name, depth):
     visual, pixels = image_tower(name).visual, noise(3, 3, 32, 32)
     prompts = noise(depth, 2, 64, seed=1)
-    expected, slope = value_and_slope(lambda p: whole_pass(visual, pixels, p), prompts)
+    expected, slope = value_and_slope(lambda p: slow_images(visual, pixels, p), prompts)
     got, got_slope = value_and_slope(lambda p: ImagePass(visual).features(pixels, p), prompts)
     torch.testing.assert_close(got, expected, atol=1e-12, rtol=1e-12)
     torch.testing.assert_close(got_slope, slope, atol=1e-11 * float(slope.abs().max()), rtol=1e-11)

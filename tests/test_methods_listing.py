@@ -34,6 +34,10 @@ def test_trained_parameters_are_the_published_ones(name, tower, count):
     assert found == pytest.approx(PUBLISHED[name, tower, count], rel=0.01)
 
 
+def test_maple_trains_as_many_parameters_as_published():
+    assert facts_of_method(load_method("maple")).parameters == pytest.approx(3.55e6, rel=0.002)
+
+
 @pytest.mark.parametrize(
     ("name", "trained", "kept"),
     [
@@ -45,6 +49,9 @@ def test_trained_parameters_are_the_published_ones(name, tower, count):
         ("proker", 0, 1600 * 512 + 100 * 1600 + 1),
         ("tip-adapter-f", 1600 * 512, 2),
         ("sgva", 4 * 512 * 512 + 1, 1600 * 512),
+        ("maple", 9 * (2 * 512 + 512 * 768 + 768), 0),
+        ("promptsrc", 9 * 4 * (512 + 768), 0),
+        ("ivlp", 9 * 4 * (512 + 768), 0),
         ("mf-adapter", 768 * 768, 1600 * 512 + 100 * 8 * 768),
         ("coop", 2048, 0),
         ("coop-class", 100 * 16 * 512, 0),

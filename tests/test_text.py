@@ -1,12 +1,12 @@
 import pytest
 import torch
-from torch import nn
 from torch.nn.functional import normalize
 
 from hyperadapt.backbone import load_backbone
 from hyperadapt.errors import InputError
 from hyperadapt.text import TextTower, class_text, evenly_spaced
 from tests.conftest import TOWERS, build_clip, to_pixels
+from tests.slow_passes import slow_texts
 
 TEXTS = ["a bird", "a photo of a red winged striped finch.", "x", "two words"]
 NAMES = ["bird.", "red winged striped finch.", "", "fish."]
@@ -33,26 +33,6 @@ def text_tower(name, tokenizer, dtype=torch.float32, **settings):
         for parameter in model.parameters():
             parameter.mul_(2)  # the towers' own small initial values would hide a difference
     return TextTower(model.eval().requires_grad_(False), tokenizer, **settings)
-
-
-def whole_pass(model, contexts, ids, marks=1, deeper=None):
-    """The plain way: every prompt of every text alone, at full length, through open_clip's own blocks."""
-    tower = getattr(model, "text", model)
-    last = tower.__dict__.get("pool_type", getattr(model, "text_pool_type", None)) == "last"
-    m, rows = contexts.shape[2], []
-    for p, prompt in enumerate(contexts):
-        for k, row in enumerate(ids):
-            own, words = prompt[min(k, len(prompt) - 1)], tower.token_embedding(row)
-            embedded = torch.cat([words[:marks], own, words[marks : len(tower.positional_embedding) - m]])
-            x = (embedded + tower.positional_embedding)[None]
-            for index, block in enumerate(tower.transformer.resblocks):
-                if index in (deeper or {}):
-                    fresh = deeper[index][p]
-                    x = torch.cat([x[:, :marks], fresh[None, min(k, len(fresh) - 1)], x[:, marks + m :]], dim=1)
-                x = block(x, attn_mask=tower.attn_mask)
-            pooled, projection = tower.ln_final(x)[0, -1 if last else int(row.argmax()) + m], tower.text_projection
-            rows.append(projection(pooled) if isinstance(projection, nn.Module) else pooled @ projection)
-    return normalize(torch.stack(rows), dim=-1).unflatten(0, (len(contexts), len(ids)))
 
 
 def value_and_slope(function, contexts):
@@ -86,7 +66,7 @@ def test_prompts_and_their_gradients_are_those_of_the_whole_pass(name, own, dtyp
     tower = text_tower(name, tokenizer, dtype)
     ids = tower.tokenize(NAMES, reserve=5)
     contexts = random_contexts(tower, 3, len(NAMES) if own else 1, 5, dtype)
-    expected, slope = value_and_slope(lambda c: whole_pass(tower.model, c, ids), contexts)
+    expected, slope = value_and_slope(lambda c: slow_texts(tower.model, c, ids), contexts)
     got, got_slope = value_and_slope(lambda c: tower.prompts(c, ids), contexts)
     tolerance = 1e-5 if dtype == torch.float32 else 1e-12
     assert got.dtype == dtype
@@ -102,11 +82,20 @@ def test_deep_prompts_and_their_gradients_are_those_of_a_loop_over_blocks(name, 
     ids = tower.tokenize(NAMES, reserve=3)
     contexts = random_contexts(tower, 2, len(NAMES) if "contexts" in own else 1, 3, torch.float64)
     fresh = random_contexts(tower, 2, len(NAMES) if "deeper" in own else 1, 3, torch.float64).flip(-1)
-    expected, slope = value_and_slope(lambda d: whole_pass(tower.model, contexts, ids, deeper={1: d}), fresh)
+    expected, slope = value_and_slope(lambda d: slow_texts(tower.model, contexts, ids, deeper={1: d}), fresh)
     got, got_slope = value_and_slope(lambda d: tower.prompts(contexts, ids, {1: d}), fresh)
     torch.testing.assert_close(got, expected, atol=1e-12, rtol=1e-12)
     torch.testing.assert_close(got_slope, slope, atol=1e-11 * float(slope.abs().max()), rtol=1e-11)
     assert not torch.allclose(got, tower.prompts(contexts, ids), atol=1e-3)
+
+
+def test_chunks_save_memory_where_only_the_deeper_prompts_learn(tokenizer):
+    free, tight = (text_tower("clip", tokenizer, activation_budget_bytes=b) for b in (2**31, 2**16))
+    ids = free.tokenize([f"bird {i}." for i in range(24)], reserve=3)
+    contexts = random_contexts(free, 2, 1, 3)
+    fresh = contexts.clone().requires_grad_()
+    spent = [saved_bytes(tower.model, lambda t=tower: t.prompts(contexts, ids, {1: fresh})) for tower in (free, tight)]
+    assert spent[1] < spent[0] / 2
 
 
 @pytest.mark.parametrize("name", ["clip", "custom-text"])
@@ -175,7 +164,7 @@ def test_a_tower_that_fails_the_probe_runs_at_full_length(visible, tokenizer):
         mask.fill_(float("-inf")).fill_diagonal_(0)
     ids = tower.tokenize(NAMES, reserve=5)
     contexts = random_contexts(tower, 2, 1, 5)
-    torch.testing.assert_close(tower.prompts(contexts, ids), whole_pass(tower.model, contexts, ids), atol=1e-5, rtol=0)
+    torch.testing.assert_close(tower.prompts(contexts, ids), slow_texts(tower.model, contexts, ids), atol=1e-5, rtol=0)
     tokens = Tokens(tower)
     tower.prompts(contexts, ids)
     assert visible != "later tokens" or sum(tokens.seen) == 2 * 4 * 24
@@ -197,7 +186,7 @@ def test_contexts_come_first_where_texts_have_no_start_mark(name, tokenizer):
     tower = text_tower(name, NoStartMark(tokenizer))
     ids = tower.tokenize(NAMES, reserve=5)
     contexts = random_contexts(tower, 2, 1, 5)
-    expected = whole_pass(tower.model, contexts, ids, marks=0)
+    expected = slow_texts(tower.model, contexts, ids, marks=0)
     torch.testing.assert_close(tower.prompts(contexts, ids), expected, atol=1e-5, rtol=1e-5)
 
 
