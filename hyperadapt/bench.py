@@ -75,6 +75,8 @@ def decided_facts(
         skip_corrupt: whether undecodable images are left out.
     """
     facts = {"protocol": protocol, **facts_of(features), "skip_corrupt": skip_corrupt}
+    if features.source.tree is not None:
+        facts["hierarchy"] = features.source.tree.fingerprint
     if others:
         keys = ("dataset", "data_fingerprint", "templates")
         facts["test_sets"] = [{key: facts_of(other)[key] for key in keys} for other in others]
@@ -184,12 +186,18 @@ def record_of(method: Method, task: Task, outcome: Outcome) -> dict[str, Any]:
         task: that it was run on.
         outcome: of it.
     """
+    mistakes = {
+        exam: {name: counts.to_dict() for name, counts in scores.decisions.items()}
+        for exam, scores in outcome.scores.items()
+        if scores.decisions
+    }
     return {
         "class_names": {exam.name: list(exam.classes.names) for exam in task.exams if not exam.joint},
         "candidates": {exam.name: len(exam.classes) for exam in task.exams},
         "training_images": len(task.shots),
         "counts": {name: to_dict(counts) for name, counts in outcome.counts.items()},
         "details": {name: scores.to_dict() for name, scores in outcome.scores.items()},
+        **({"mistakes": mistakes} if mistakes else {}),
         "flags": {
             "knows_split": method.knows_split,
             "novel_scored_by": method.novel,

@@ -11,6 +11,7 @@ from hyperadapt.bench import Settings, bench, frozen_features
 from hyperadapt.data import AbstractImageSource, AbstractSource, FeatureSource, load_source
 from hyperadapt.errors import InputError
 from hyperadapt.features import AbstractFrozenFeatures
+from hyperadapt.hierarchy import read_class_tree
 from hyperadapt.methods import Method, load_method, named_methods
 from hyperadapt.report.table import HEADER, base_to_novel_rows, cells, exam_table, percent
 from hyperadapt.selection import Place, SelectSettings, climb, read_space
@@ -27,7 +28,13 @@ def demo(arguments: argparse.Namespace) -> int:
 def run_protocol(arguments: argparse.Namespace) -> int:
     """The protocol that was named, on the sources that were named."""
     tested = [load_source(**{kind: name}) for kind in ("features", "data", "world") for name in _tests(arguments, kind)]
-    return _run(named_source(arguments), tested, arguments)
+    source = named_source(arguments)
+    file, ids = getattr(arguments, "hierarchy", None), getattr(arguments, "hierarchy_ids", None)
+    if file is not None:
+        source.tree = read_class_tree(file, source.class_names, ids)
+    elif ids is not None:
+        raise InputError(f"--hierarchy-ids names leaves of the tree of --hierarchy, got {ids} alone; give both")
+    return _run(source, tested, arguments)
 
 
 def _tests(arguments: argparse.Namespace, kind: str) -> list[str]:

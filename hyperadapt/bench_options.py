@@ -22,8 +22,10 @@ def add_bench_commands(commands: Any) -> None:
         "base-to-novel", help="train on shots of half of the classes, score both halves (CoOp's rules)"
     )
     _add_protocol_options(own)
+    _add_hierarchy(own)
     few = commands.add_parser("few-shot", help="train on shots of all classes, score the test part")
     _add_protocol_options(few, shots=SHOTS)
+    _add_hierarchy(few)
     cross = commands.add_parser(
         "cross-dataset", help="train on all classes of one data set, score others by their own names"
     )
@@ -115,6 +117,22 @@ def _add_protocol_options(command: argparse.ArgumentParser, shots: Sequence[int]
         "not resumed inside a run; five seeds of LatHAdapter take half the time, XR-VLM gains nothing",
     )
     add_run_options(command, (*MAIN_METHODS, "lathadapter-faithful"), None, shots)
+
+
+def _add_hierarchy(command: argparse.ArgumentParser) -> None:
+    """A tree of the classes; embedded data sets have one of their own."""
+    command.add_argument(
+        "--hierarchy",
+        type=Path,
+        metavar="FILE",
+        help="tree of the classes, one edge a line, parent and child: results tell how far mistakes lie from the truth",
+    )
+    command.add_argument(
+        "--hierarchy-ids",
+        type=Path,
+        metavar="FILE",
+        help="leaf of each class: one a line by label, or leaf and class name (default: class names are leaves)",
+    )
 
 
 def _add_test_sets(command: argparse.ArgumentParser) -> None:

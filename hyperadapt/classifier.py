@@ -16,6 +16,7 @@ from hyperadapt.errors import InputError
 from hyperadapt.features import TowerFeatures
 from hyperadapt.fit import fit_shots
 from hyperadapt.given_images import GivenImages, ImageInput, tower_batches
+from hyperadapt.hierarchy import ClassTree
 from hyperadapt.inspection import Inspection, inspect
 from hyperadapt.methods import Method, load_method, method_from_dict
 from hyperadapt.model import FewShotModel, build_model
@@ -113,10 +114,32 @@ class FewShotClassifier:
         batches = tower_batches(self.backbone, images, model.pools_parts, model.reads_pixels)
         return torch.cat([scores.cpu() for scores in model.scores(batches, classes)])
 
-    def predict(self, images: Sequence[ImageInput], class_names: Sequence[str] | None = None) -> list[str]:
-        """The best class name for each image."""
+    def predict(
+        self,
+        images: Sequence[ImageInput],
+        class_names: Sequence[str] | None = None,
+        tree: ClassTree | None = None,
+    ) -> list[str]:
+        """The best class name for each image.
+
+        Args:
+            images: PIL images or paths.
+            class_names: the names to choose among; None for those of `fit`.
+            tree: of these names; with it, the best is the one of least expected cost, else the likeliest.
+
+        Raises:
+            InputError: when the tree has another number of classes.
+        """
         names = self._fitted()[1].names if class_names is None else tuple(class_names)
-        return [names[i] for i in self.logits(images, class_names).argmax(dim=1).tolist()]
+        logits = self.logits(images, class_names)
+        if tree is None:
+            return [names[i] for i in logits.argmax(dim=1).tolist()]
+        if len(tree) != len(names):
+            raise InputError(
+                f"a class tree must have a leaf for each of {len(names)} names, got {len(tree)}; tree.select takes some"
+            )
+        chosen = tree.expected_cost_decisions(logits.double().softmax(dim=1).numpy())
+        return [names[i] for i in chosen.tolist()]
 
     def inspect(self, images: Sequence[ImageInput], class_names: Sequence[str] | None = None) -> list[Inspection]:
         """Attention maps and relations behind each answer, for methods with the head `xrvlm`.

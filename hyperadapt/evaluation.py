@@ -1,7 +1,7 @@
 """Metrics from counts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 
 from hyperadapt.data import Part
 from hyperadapt.features import AbstractFrozenFeatures
+from hyperadapt.hierarchy import ClassTree, TreeCounts
 from hyperadapt.model import FewShotModel
 from hyperadapt.text import ClassText
 
@@ -44,6 +45,8 @@ class Scores:
         bin_total, bin_correct: images and correct answers by confidence, the softmax probability of the answer, in
             `BINS` bins of equal width, each with its upper edge.
         bin_confidence: sum of the confidences in each bin, to six decimals.
+        decisions: how far answers lie from the truth over a class tree, where one is known, by how they are chosen:
+            "argmax", the likeliest class, and "expected_cost", that of `ClassTree.expected_cost_decisions`.
     """
 
     class_correct: tuple[int, ...]
@@ -51,6 +54,7 @@ class Scores:
     bin_total: tuple[int, ...]
     bin_correct: tuple[int, ...]
     bin_confidence: tuple[float, ...]
+    decisions: Mapping[str, TreeCounts] = field(default_factory=dict)
 
     @property
     def counts(self) -> Counts:
@@ -58,7 +62,7 @@ class Scores:
         return Counts(sum(self.class_correct), sum(self.class_total))
 
     def to_dict(self) -> dict[str, Any]:
-        """As a result file holds them beside the counts."""
+        """As a result file holds them beside the counts; `decisions` stand there by themselves."""
         return {
             "by_class": {"correct": list(self.class_correct), "total": list(self.class_total)},
             "calibration": {
@@ -109,7 +113,13 @@ def calibration_error(calibration: Mapping[str, list[float]]) -> float:
     return round(float(np.abs(correct - confidence).sum() / np.sum(calibration["total"])), 12)
 
 
-def score(model: FewShotModel, features: AbstractFrozenFeatures, part: Part, classes: ClassText) -> Scores:
+def score(
+    model: FewShotModel,
+    features: AbstractFrozenFeatures,
+    part: Part,
+    classes: ClassText,
+    tree: ClassTree | None = None,
+) -> Scores:
     """Score every image of a part against the classes.
 
     Args:
@@ -117,18 +127,26 @@ def score(model: FewShotModel, features: AbstractFrozenFeatures, part: Part, cla
         features: where the part's rows are looked up.
         part: labels index into `classes`.
         classes: the names to choose among.
+        tree: of these classes, where one is known.
 
     Raises:
         FloatingPointError: when a logit is not finite.
     """
-    answers, confidences = [], []
+    answers, confidences, cautious = [], [], []
     for logits in model.scores(features.batches(part.rows, model.pools_parts, model.reads_pixels), classes):
         if not torch.isfinite(logits).all():
             raise FloatingPointError("a score is not finite; the training diverged: lower the learning rate")
+        probabilities = logits.double().softmax(dim=1).cpu().numpy()
         answers.append(logits.argmax(dim=1).cpu().numpy())
-        confidences.append(logits.double().softmax(dim=1).amax(dim=1).cpu().numpy())
-    right = np.concatenate(answers) == part.labels
-    return tallied(right, np.concatenate(confidences), part.labels, len(classes))
+        confidences.append(probabilities.max(axis=1))
+        if tree is not None:
+            cautious.append(tree.expected_cost_decisions(probabilities))
+    chosen = np.concatenate(answers)
+    scores = tallied(chosen == part.labels, np.concatenate(confidences), part.labels, len(classes))
+    if tree is None:
+        return scores
+    decisions = {"argmax": chosen, "expected_cost": np.concatenate(cautious)}
+    return replace(scores, decisions={name: tree.tally(own, part.labels) for name, own in decisions.items()})
 
 
 def tallied(

@@ -14,6 +14,7 @@ from hyperadapt.grid.session import grouped
 from hyperadapt.report.collection import LEFT_OUT, collect, result_files, write_collection
 from hyperadapt.report.details import detail_table
 from hyperadapt.report.layout import FORMATS
+from hyperadapt.report.mistakes import mistakes_table
 from hyperadapt.report.papers import paper_tables
 from hyperadapt.report.published import read_published
 from hyperadapt.report.records import read_groups
@@ -65,6 +66,8 @@ def show_tables(arguments: argparse.Namespace) -> int:
     groups = read_groups(arguments.folder)
     rows = [row for path in arguments.published for row in read_published(path)]
     tables = paper_tables(groups, rows)
+    over_trees = (mistakes_table(group, arguments.reference) for group in groups)
+    tables += [each for each in over_trees if each is not None]
     if arguments.details:
         tables += [detail_table(group, arguments.reference) for group in groups]
     text = FORMATS[arguments.format](tables)

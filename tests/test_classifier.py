@@ -8,6 +8,7 @@ from PIL import Image
 
 from hyperadapt.classifier import FewShotClassifier
 from hyperadapt.errors import InputError
+from hyperadapt.hierarchy import class_tree
 from hyperadapt.methods import load_method, method_from_dict, named_methods
 from tests.conftest import build_clip, to_pixels
 
@@ -71,6 +72,15 @@ def test_saved_and_read_back_it_answers_the_same(method, model, tokenizer, photo
         )
     kinds = {path.suffix for path in (tmp_path / "adapter").iterdir()}
     assert kinds == {".json", ".safetensors"}
+
+
+def test_with_a_tree_the_answer_is_the_name_of_least_expected_cost(model, tokenizer, photos):
+    classifier = fitted(model, tokenizer, photos, "zero-shot")
+    tree = class_tree([("all", "pair"), ("all", NAMES[2]), ("pair", NAMES[0]), ("pair", NAMES[1])], NAMES)
+    odds = classifier.logits(photos[0]).double().softmax(dim=1).numpy()
+    assert classifier.predict(photos[0], tree=tree) == [NAMES[k] for k in tree.expected_cost_decisions(odds)]
+    with pytest.raises(InputError, match="a leaf for each of 3 names, got 2"):
+        classifier.predict(photos[0], tree=tree.select([0, 1]))
 
 
 def test_labels_may_be_names_and_images_may_be_paths(model, tokenizer, photos, tmp_path):

@@ -9,6 +9,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from hyperadapt.data import FeatureSource, Part
 from hyperadapt.evaluation import BINS, calibration_error, count_correct, per_class_mean, score, tallied
 from hyperadapt.features import StoredFeatures
+from hyperadapt.hierarchy import class_tree
 from hyperadapt.methods import load_method
 from hyperadapt.model import build_model
 from tests.scenes import write_features
@@ -81,6 +82,21 @@ def test_the_calibration_error_is_the_weighted_gap_of_the_bins(scored):
 def test_a_bin_holds_its_upper_edge(confidence, place):
     found = tallied(np.array([True]), np.array([confidence]), np.array([0]), 1)
     assert found.bin_total.index(1) == place
+
+
+def test_over_a_tree_both_decisions_are_those_of_the_probabilities(features, scored):
+    scores, labels, odds = scored
+    assert scores.decisions == {}
+    edges = [("all", "odd"), ("all", "even"), *((("even", "odd")[k % 2], str(k)) for k in range(7))]
+    tree = class_tree(edges, "0123456")
+    model = build_model(load_method("zero-shot"), features.context(features.classes), 0)
+    model.head.scale /= 10  # unsure enough for the two to differ
+    unsure = odds**0.1 / (odds**0.1).sum(axis=1, keepdims=True)
+    found = score(model, features, Part(np.arange(3, 103), labels), features.classes, tree)
+    cautious = [min(range(7), key=lambda k, p=p: sum(p * tree.lca_heights[k])) for p in unsure]
+    assert found.decisions["argmax"] == tree.tally(odds.argmax(1), labels)
+    assert found.decisions["expected_cost"] == tree.tally(np.array(cautious), labels) != found.decisions["argmax"]
+    assert found.counts == scores.counts
 
 
 def test_what_is_certain_and_right_has_no_calibration_error():

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from hyperadapt.hierarchy import ClassTree
+
 
 @dataclass(frozen=True)
 class Part:
@@ -57,11 +59,13 @@ class AbstractSource(ABC):
         class_names: One readable name per label.
         fingerprint: Hex sha256 over what identifies the data (file list or array bytes, labels, names).
         notices: Sentences worth telling the user once (such as a class with fewer images than shots).
+        tree: The classes as leaves of a tree, where one is known.
     """
 
     name: str
     class_names: tuple[str, ...]
     fingerprint: str
+    tree: ClassTree | None = None
 
     @abstractmethod
     def draw(self, shots: int, seed: int) -> Draw:

@@ -9,7 +9,7 @@ import numpy as np
 
 from hyperadapt.data import Draw, Part, base_and_novel
 from hyperadapt.features import AbstractFrozenFeatures
-from hyperadapt.protocols.task import JOINT, Exam, Task
+from hyperadapt.protocols.task import JOINT, Exam, Task, tree_of
 
 
 def base_to_novel_task(features: AbstractFrozenFeatures, draw: Draw) -> Task:
@@ -26,7 +26,8 @@ def base_to_novel_task(features: AbstractFrozenFeatures, draw: Draw) -> Task:
     everyone, halves, joint = tuple(sorted(base + novel)), [], []
     for name, own in (("base", base), ("novel", novel)):
         part = draw.test.restrict(own)
-        halves.append(Exam(name, features, part, features.classes.select(own)))
+        halves.append(Exam(name, features, part, features.classes.select(own), tree=tree_of(features, own)))
         among_all = Part(part.rows, np.searchsorted(everyone, np.array(own)[part.labels]))
-        joint.append(Exam(JOINT + name, features, among_all, features.classes.select(everyone), mixes=True))
+        classes, tree = features.classes.select(everyone), tree_of(features, everyone)
+        joint.append(Exam(JOINT + name, features, among_all, classes, mixes=True, tree=tree))
     return Task(features, base, draw.train.restrict(base), (*halves, *joint), draw.val.restrict(base))

@@ -35,7 +35,7 @@ def cross_dataset_task(features: AbstractFrozenFeatures, draw: Draw, others: Seq
     exams = [replace(known.exams[0], name=features.source.name)]
     for other in others:
         part, names = other.source.zero_shot_part(), other.source.name
-        exams.append(Exam(names, other, part, other.classes))
+        exams.append(Exam(names, other, part, other.classes, tree=other.source.tree))
         classes, places = joined(features.classes, other.classes)
         exams.append(Exam(JOINT + names, other, Part(part.rows, places[part.labels]), classes, mixes=True))
     return replace(known, exams=tuple(exams))

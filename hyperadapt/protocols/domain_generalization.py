@@ -16,7 +16,7 @@ from hyperadapt.data import Draw, Part
 from hyperadapt.errors import InputError
 from hyperadapt.features import AbstractFrozenFeatures
 from hyperadapt.protocols.few_shot import few_shot_task
-from hyperadapt.protocols.task import JOINT, Exam, Task, require_comparable
+from hyperadapt.protocols.task import JOINT, Exam, Task, require_comparable, tree_of
 
 
 def domain_generalization_task(
@@ -40,8 +40,10 @@ def domain_generalization_task(
     exams = [replace(known.exams[0], name=features.source.name)]
     for other in others:
         places, part, name = _places(features, other), other.source.zero_shot_part(), other.source.name
-        exams.append(Exam(name, other, part, features.classes.select(places.tolist())))
-        exams.append(Exam(JOINT + name, other, Part(part.rows, places[part.labels]), features.classes))
+        own = places.tolist()
+        exams.append(Exam(name, other, part, features.classes.select(own), tree=tree_of(features, own)))
+        among_all = Part(part.rows, places[part.labels])
+        exams.append(Exam(JOINT + name, other, among_all, features.classes, tree=features.source.tree))
     return replace(known, exams=tuple(exams))
 
 

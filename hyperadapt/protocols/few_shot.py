@@ -20,4 +20,5 @@ def few_shot_task(features: AbstractFrozenFeatures, draw: Draw) -> Task:
         InputError: when there is no test image.
     """
     labels = tuple(range(len(features.source.class_names)))
-    return Task(features, labels, draw.train, (Exam("all", features, draw.test, features.classes),), draw.val)
+    exam = Exam("all", features, draw.test, features.classes, tree=features.source.tree)
+    return Task(features, labels, draw.train, (exam,), draw.val)

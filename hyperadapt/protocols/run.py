@@ -103,7 +103,7 @@ def _scored(method: Method, fitted: Fitted, task: Task, train_seconds: float) ->
     """Every exam that the method can sit."""
     start = time.perf_counter()
     scores = {
-        exam.name: score(fitted.model, exam.features, exam.part, exam.classes)
+        exam.name: score(fitted.model, exam.features, exam.part, exam.classes, exam.tree)
         for exam in task.exams
         if not (exam.mixes and method.knows_split)
     }

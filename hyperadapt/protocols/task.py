@@ -10,6 +10,7 @@ from hyperadapt.data import Part
 from hyperadapt.errors import InputError
 from hyperadapt.features import AbstractFrozenFeatures, TowerFeatures
 from hyperadapt.fit import NOTHING
+from hyperadapt.hierarchy import ClassTree
 from hyperadapt.text import ClassText
 
 JOINT = "joint_"
@@ -27,6 +28,7 @@ class Exam:
         classes: the candidates.
         mixes: whether they are known and new classes together, which a method that must be told which of the two a test
             set holds cannot sit.
+        tree: of the candidates, where one is known.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Exam:
     part: Part
     classes: ClassText
     mixes: bool = False
+    tree: ClassTree | None = None
 
     def __post_init__(self) -> None:
         if len(self.part) == 0:
@@ -112,6 +115,12 @@ def without(part: Part, bad: Collection[int]) -> Part:
     """A part without some rows of its pool."""
     keep = ~np.isin(part.rows, list(bad))
     return Part(part.rows[keep], part.labels[keep])
+
+
+def tree_of(features: AbstractFrozenFeatures, labels: Sequence[int]) -> ClassTree | None:
+    """The tree of some classes of a source; None where none is known."""
+    tree = features.source.tree
+    return None if tree is None else tree.select(labels)
 
 
 def require_comparable(features: AbstractFrozenFeatures, others: Sequence[AbstractFrozenFeatures]) -> None:

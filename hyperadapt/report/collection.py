@@ -11,7 +11,7 @@ from hyperadapt.results import read_json, write_bytes
 FORMAT = "hyperadapt results 1"
 LEFT_OUT = ("class_names", "details", "history")
 """What tables do without or show as missing: names of classes, counts by class, calibration, loss terms."""
-INLINE = ("counts", "seconds")
+INLINE = ("counts", "mistakes", "seconds")
 """What differs from run to run and is written where the run is."""
 
 

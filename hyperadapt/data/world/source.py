@@ -13,6 +13,7 @@ from hyperadapt.data.world.captions import TEMPLATES, template
 from hyperadapt.data.world.images import world_pixels
 from hyperadapt.data.world.taxonomy import Family
 from hyperadapt.errors import InputError
+from hyperadapt.hierarchy import ClassTree, class_tree
 
 GENERATOR_VERSION: Final = 1
 PER_CLASS: Final = {"train": 24, "val": 8, "test": 20}
@@ -47,6 +48,7 @@ class WorldSource(AbstractImageSource):
         self.class_names = tuple(fine.name for fine in family.fine)
         self.templates = (template(family.noun), *TEMPLATES)
         self.taxonomy = {fine.name: (fine.coarse, fine.superordinate) for fine in family.fine}
+        self.tree = _tree(family)
         self.class_attributes = {fine.name: dict(fine.attributes) for fine in family.fine}
         self._address = [
             (part, label, index)
@@ -121,6 +123,14 @@ class WorldSource(AbstractImageSource):
                 sampled.add(kind)
                 digest.update((self.pixels(int(row)) >> 4).tobytes())
         return digest.hexdigest()
+
+
+def _tree(family: Family) -> ClassTree:
+    """Superordinate groups, their kinds, and the classes of these."""
+    edges = [("", f"group {group}") for group in family.groups]
+    edges += [(f"group {group}", f"kind {kind}") for group, kinds in family.groups.items() for kind in kinds]
+    edges += [(f"kind {fine.coarse}", fine.name) for fine in family.fine]
+    return class_tree(edges, [fine.name for fine in family.fine], family.name)
 
 
 def _pick(part: Part, positions: list[int]) -> Part:
