@@ -6,13 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hyperadapt.adapters.coop import FIRST_WORDS
 from hyperadapt.backbone import ImageFeatures
+from hyperadapt.contexts import CONTEXT_STD, FIRST_WORDS
 from hyperadapt.image_pass import ImagePass
 from hyperadapt.text import ClassText, TextTower
-
-SMALL = 0.02
-"""Standard deviation of prompts that start at random."""
 
 
 def text_prompts(tower: TextTower, depth: int, length: int) -> tuple[Float[Tensor, "l m w"], str]:
@@ -26,7 +23,7 @@ def text_prompts(tower: TextTower, depth: int, length: int) -> tuple[Float[Tenso
         depth: blocks that get a prompt of their own; those that the tower has, where these are fewer.
         length: tokens of each prompt.
     """
-    prompts = torch.randn(min(depth, tower.layers), length, tower.width) * SMALL
+    prompts = torch.randn(min(depth, tower.layers), length, tower.width) * CONTEXT_STD
     words, vectors = FIRST_WORDS.split(), tower.word_vectors(FIRST_WORDS)
     if length > len(words) or len(vectors) != len(words):
         return prompts, ""
@@ -36,7 +33,7 @@ def text_prompts(tower: TextTower, depth: int, length: int) -> tuple[Float[Tenso
 
 def image_prompts(tower: ImagePass, depth: int, length: int) -> Float[Tensor, "l m w"]:
     """Where learned prompts of the image tower start: at random, for as many of `depth` blocks as there are."""
-    return torch.randn(min(depth, tower.layers), length, tower.width) * SMALL
+    return torch.randn(min(depth, tower.layers), length, tower.width) * CONTEXT_STD
 
 
 def image_pass(classes: ClassText) -> ImagePass:
