@@ -41,6 +41,11 @@ class CoOpConfig:
             raise InputError(f"coop needs context_length and attribute_tokens of at least 1, got {given}")
 
 
+def rule_for_new_classes(config: CoOpConfig) -> str:
+    """How prompts with these settings serve names without training images."""
+    return ZERO_SHOT_BY_NAME if config.class_specific else "learned contexts with new names"
+
+
 @register(
     "coop",
     "adapter",
@@ -50,7 +55,7 @@ class CoOpConfig:
     training=TrainingConfig(
         optimizer="sgd", learning_rate=2e-3, momentum=0.9, weight_decay=5e-4, epochs=50, batch_size=32, warmup_epochs=1
     ),
-    novel=lambda config: ZERO_SHOT_BY_NAME if config.class_specific else "learned contexts with new names",
+    novel=rule_for_new_classes,
     needs_tower=True,
 )
 class CoOp(AbstractAdapter):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from hyperadapt.adapters.base import AbstractAdapter, BuildContext, TrainingBatch
-from hyperadapt.adapters.coop import CoOp, CoOpConfig
+from hyperadapt.adapters.coop import CoOp, CoOpConfig, rule_for_new_classes
 from hyperadapt.backbone import ImageFeatures
 from hyperadapt.errors import InputError
 from hyperadapt.registry import register
@@ -44,7 +44,7 @@ def distance_from_template(batch: TrainingBatch) -> Tensor:
     training=TrainingConfig(
         optimizer="sgd", learning_rate=2e-3, momentum=0.9, weight_decay=5e-4, epochs=100, batch_size=128
     ),
-    novel="learned contexts with new names",
+    novel=lambda config: rule_for_new_classes(config.prompts),
     needs_tower=True,
 )
 class KgCoOp(AbstractAdapter):

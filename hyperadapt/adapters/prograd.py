@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from hyperadapt.adapters.base import AbstractAdapter, BuildContext, TrainingBatch
-from hyperadapt.adapters.coop import CoOp, CoOpConfig
+from hyperadapt.adapters.coop import CoOp, CoOpConfig, rule_for_new_classes
 from hyperadapt.backbone import ImageFeatures
 from hyperadapt.errors import InputError
 from hyperadapt.registry import register
@@ -40,7 +40,7 @@ class ProGradConfig:
     training=TrainingConfig(
         optimizer="sgd", learning_rate=2e-3, momentum=0.9, weight_decay=5e-4, epochs=100, batch_size=32
     ),
-    novel="learned contexts with new names",
+    novel=lambda config: rule_for_new_classes(config.prompts),
     needs_tower=True,
 )
 class ProGrad(AbstractAdapter):

@@ -12,7 +12,7 @@ from hyperadapt.backbone import ImageFeatures
 from hyperadapt.errors import InputError
 from hyperadapt.methods import load_method, method_from_dict
 from hyperadapt.model import build_model
-from hyperadapt.text import class_text
+from hyperadapt.text import TextTower, class_text
 from hyperadapt.training import TrainingSet, loss_terms, train
 from hyperadapt.training.step import Stepper
 from hyperadapt.training_config import TrainingConfig
@@ -62,9 +62,13 @@ def by_hand(built, data):
     return [torch.autograd.grad(loss, contexts, retain_graph=True)[0] for loss in (followed, divergence)]
 
 
+@pytest.mark.parametrize("budget", [2**30, 1])
 @pytest.mark.parametrize("pieces", [1, 4])
 @pytest.mark.parametrize("acute", [True, False])
-def test_prograd_steps_along_the_projected_gradient(acute, pieces, data):
+def test_prograd_steps_along_the_projected_gradient(acute, pieces, budget, data):
+    """In pieces too, and where activations are made again for each of the two gradients."""
+    tower = TextTower(data.classes.tower.model, data.classes.tower.tokenizer, activation_budget_bytes=budget)
+    data = replace(data, classes=replace(data.classes, tower=tower))
     zero_shot = data.images.pooled @ data.classes.templates[0].T
     data = replace(data, labels=zero_shot.argmax(dim=-1) if acute else zero_shot.argmin(dim=-1))
     built = model(data, {"type": "prograd", "prompts": RANDOM})
