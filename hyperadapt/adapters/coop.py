@@ -62,7 +62,7 @@ class CoOp(AbstractAdapter):
     """Class features are those of [start][attributes][contexts]{class}.[end]; image features stay frozen.
 
     Every class passes the tower at every step, whatever is in the batch. The release trains 50 epochs with one shot a
-    class and on ImageNet, up to 200 otherwise; 50 are taken everywhere here.
+    class and on ImageNet, up to 200 otherwise; 50 are the default here.
     """
 
     def __init__(self, config: CoOpConfig, context: BuildContext) -> None:
