@@ -98,6 +98,17 @@ class FewShotModel(nn.Module):
             self.head.prepare(seen, labels, adapted)
 
     @torch.no_grad()
+    def begin_phase(self, classes: ClassText) -> None:
+        """Tell the head that another phase of training begins.
+
+        Args:
+            classes: the training classes.
+        """
+        self.eval()
+        self.head.begin_phase(self.adapter.adapt_classes(classes))
+        self.train()
+
+    @torch.no_grad()
     def select(self, images: Iterable[ImageFeatures], labels: Int[Tensor, " n"], classes: ClassText) -> str | None:
         """Let a head that wants it choose settings on validation images of the training classes.
 

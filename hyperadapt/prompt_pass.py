@@ -92,7 +92,11 @@ class TextPass:
     @cached_property
     def shares_beginnings(self) -> bool:
         """Whether keys and values of a shared beginning can stand for it in every layer; checked, then probed."""
-        if getattr(self.tower, "attn_mask", None) is None or self.pool_type == "first" or not self._plain_blocks():
+        if (
+            getattr(self.tower, "attn_mask", None) is None
+            or self.pool_type == "first"
+            or not plain_transformer(self.tower.transformer)
+        ):
             return False
         words, ends = self._probe_words()
         first = words.shape[1] // 3
@@ -124,6 +128,26 @@ class TextPass:
         x = self._placed(embedded, 0)
         mask = None if mask is None else mask[:length, :length]
         return self._pooled(through_blocks(self.tower.transformer, x, mask, before_block), ends)
+
+    def states(self, embedded: Float[Tensor, "n l w"], until: int) -> Float[Tensor, "n l w"]:
+        """Tokens before block `until`."""
+        x = self._placed(embedded, 0)
+        for block in self.tower.transformer.resblocks[:until]:
+            x = block(x, attn_mask=self._mask(x.shape[1]))
+        return x
+
+    def features_from(
+        self, states: Float[Tensor, "n l w"], first: int, ends: Int[Tensor, " n"]
+    ) -> Float[Tensor, "n d"]:
+        """Pooled and projected features of sequences whose tokens before block `first` are known; not normalised."""
+        x = states
+        for block in self.tower.transformer.resblocks[first:]:
+            x = block(x, attn_mask=self._mask(x.shape[1]))
+        return self._pooled(x, ends)
+
+    def _mask(self, length: int) -> Float[Tensor, "l l"] | None:
+        mask = getattr(self.tower, "attn_mask", None)
+        return None if mask is None else mask[:length, :length]
 
     def remember(self, beginning: Float[Tensor, "p t w"], before_block: BeforeBlock = NOWHERE) -> list[Memory]:
         """What the layers must know of shared beginnings: one memory a layer.
@@ -180,26 +204,6 @@ class TextPass:
             return x
         return projection(x) if isinstance(projection, nn.Module) else x @ projection
 
-    def _plain_blocks(self) -> bool:
-        """Whether every block is open_clip's own with torch's attention, so that its parts may be called one by one."""
-        from open_clip.transformer import ResidualAttentionBlock, Transformer
-
-        transformer = self.tower.transformer
-        return (
-            type(transformer) is Transformer
-            and transformer.batch_first
-            and all(
-                type(block) is ResidualAttentionBlock
-                and type(block.attn) is nn.MultiheadAttention
-                and block.attn.in_proj_weight is not None
-                and block.attn.in_proj_bias is not None
-                and block.attn.bias_k is None
-                and not block.attn.add_zero_attn
-                and not hasattr(block, "ln_1_kv")
-                for block in transformer.resblocks
-            )
-        )
-
     def _probe_words(self) -> tuple[Float[Tensor, "2 l w"], Int[Tensor, " 2"]]:
         """Two sequences of unlike words at full length, ending at unlike places."""
         table = self.tower.token_embedding.weight.detach()
@@ -217,6 +221,26 @@ class TextPass:
         tolerance = max(PROBE_TOLERANCE, 4 * torch.finfo(expected.dtype).eps)
         gap = normalize(at_least_float32(expected), dim=-1) - normalize(at_least_float32(got), dim=-1)
         return float(gap.abs().max()) <= tolerance
+
+
+def plain_transformer(transformer: Any) -> bool:
+    """Whether every block is open_clip's own with torch's attention, so that its parts may be called one by one."""
+    from open_clip.transformer import ResidualAttentionBlock, Transformer
+
+    return (
+        type(transformer) is Transformer
+        and transformer.batch_first
+        and all(
+            type(block) is ResidualAttentionBlock
+            and type(block.attn) is nn.MultiheadAttention
+            and block.attn.in_proj_weight is not None
+            and block.attn.in_proj_bias is not None
+            and block.attn.bias_k is None
+            and not block.attn.add_zero_attn
+            and not hasattr(block, "ln_1_kv")
+            for block in transformer.resblocks
+        )
+    )
 
 
 def _memory(block: Any, x: Float[Tensor, "p t w"]) -> Memory:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 
 from hyperadapt.errors import InputError
@@ -169,6 +170,32 @@ class TextTower:
             parts = [self._encode_ids(chunk) for chunk in ids.split(ENCODE_CHUNK)]
         features = normalize(at_least_float32(torch.cat(parts)), dim=-1)
         return [row.clone() for row in features]  # a view would keep the whole batch alive
+
+    def pass_texts(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        """L2-normalised features of plain texts through the tower as it is now, with gradients; nothing is kept."""
+        ids = self.tokenize(texts).to(self.device)
+        return normalize(at_least_float32(self._encode_ids(ids)), dim=-1)
+
+    @torch.no_grad()
+    def states(self, text: str, until: int) -> Float[Tensor, "l w"]:
+        """Tokens of a text, up to its end-of-text mark where that is exact, before block `until`."""
+        self._require_contexts()
+        ids = self.tokenize([text]).to(self.device)
+        if self._pass.cuts:
+            ids = ids[:, : int(self._end_positions(ids)[0]) + 1]
+        return self._pass.states(self.tower.token_embedding(ids), until)[0]
+
+    def features_from(self, texts: Sequence[str], states: Sequence[Tensor], first: int) -> Float[Tensor, "n d"]:
+        """L2-normalised features of texts whose `states` before block `first` are known, with gradients to the tower.
+
+        Args:
+            texts: plain texts.
+            states: (L, W) each, of any lengths.
+            first: the block that they enter.
+        """
+        ends = self._end_positions(self.tokenize(texts)).to(self.device)
+        features = self._pass.features_from(pad_sequence(list(states), batch_first=True), first, ends)
+        return normalize(at_least_float32(features), dim=-1)
 
     def _encode_ids(self, ids: Int[Tensor, "n l"]) -> Float[Tensor, "n d"]:
         if not (self.takes_contexts and self._pass.cuts):

@@ -7,6 +7,19 @@ from hyperadapt.errors import InputError
 
 
 @dataclass(frozen=True)
+class Phase:
+    """A stretch of a run in which some parameters are trained and the others stay.
+
+    Attributes:
+        share: of the steps, relative to the shares of the other phases.
+        trains: beginnings of the names of its parameters, such as "adapter." or "head.".
+    """
+
+    share: float
+    trains: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """Optimiser, schedule, length and record keeping of a training run.
 
@@ -19,10 +32,14 @@ class TrainingConfig:
         epochs: passes over the training rows (all views of an image count as rows of one pass of that image: each
             epoch takes one view of each image).
         steps: number of steps; overrides `epochs` when given.
+        steps_per_shot: number of steps for each shot of a class (of the class with most); overrides `epochs`.
         batch_size: images a step, clamped to the number of training images; over all processes.
-        warmup_epochs: linear warm-up, in epochs; cosine to zero after it.
+        warmup_epochs: linear warm-up, in epochs; cosine to `final_rate` after it.
+        final_rate: where the cosine ends.
         rate_changes: the rate follows its schedule every "step", or is held for an "epoch".
         schedule_epochs: where the cosine reaches zero, for a run that ends before; None for the end of the run.
+        phases: stretches that follow one another, each with its own parameters and its own warm-up and cosine; the
+            optimiser knows a parameter from the first step that trains it. Empty where all are trained throughout.
         clip_norm: gradient norm bound, or None.
         decay: "all" parameters, or "matrices" alone: nothing with fewer than two axes (biases, norms, scalars).
         sampler: "shuffle" takes each image once an epoch; "balanced" takes each class equally often, the images of a
@@ -50,10 +67,13 @@ class TrainingConfig:
     epsilon: float = 1e-8
     epochs: int = 50
     steps: int | None = None
+    steps_per_shot: int | None = None
     batch_size: int = 64
     warmup_epochs: int = 1
+    final_rate: float = 0.0
     rate_changes: Literal["step", "epoch"] = "step"
     schedule_epochs: int | None = None
+    phases: tuple[Phase, ...] = ()
     clip_norm: float | None = None
     decay: Literal["all", "matrices"] = "all"
     sampler: Literal["shuffle", "balanced"] = "shuffle"
@@ -72,11 +92,18 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         steps, bound = (self.steps if self.steps is not None else 1), self.clip_norm
+        each = self.steps_per_shot if self.steps_per_shot is not None else 1
         stretch = self.checkpoint_steps if self.checkpoint_steps is not None else 1
         needs = {
             "learning_rate > 0, epochs, steps and batch_size >= 1": (
                 self.learning_rate > 0 and self.epochs >= 1 and steps >= 1 and self.batch_size >= 1
             ),
+            "steps_per_shot >= 1 or null, final_rate from 0 to learning_rate": (
+                each >= 1 and 0 <= self.final_rate <= self.learning_rate
+            ),
+            "phases with share > 0 and something that each trains": all(p.share > 0 and p.trains for p in self.phases),
+            "average none and schedule_epochs null where there are phases": not self.phases
+            or (self.average == "none" and self.schedule_epochs is None),
             "weight_decay, momentum, epsilon and warmup_epochs >= 0": (
                 min(self.weight_decay, self.momentum, self.epsilon, self.warmup_epochs) >= 0
             ),

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections import defaultdict, deque
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,6 +128,30 @@ class AbstractAdapter(nn.Module, ABC):
             classes: the training classes, frozen.
         """
         raise NotImplementedError
+
+    def drawing(self, draws: AbstractDraws, own: slice, count: int) -> AbstractContextManager[None]:
+        """A stretch in which `adapt_classes` and `adapt_images` belong to one training step and may be random.
+
+        Args:
+            draws: the only random numbers that they may use, equal in all processes.
+            own: the images that this process adapts, of all those of the batch: what is drawn for images is drawn for
+                the whole batch, so that processes together see what one alone would.
+            count: images of the batch.
+        """
+        return nullcontext()
+
+    def taking_part(
+        self, classes: ClassText, images: ImageFeatures, labels: Int[Tensor, " b"], draws: AbstractDraws
+    ) -> Int[Tensor, " k"] | None:
+        """The classes that a training step is about, among them those of its labels; None for all of them.
+
+        Args:
+            classes: the training classes, frozen.
+            images: frozen pooled features of the whole batch.
+            labels: (B,) indices into the classes.
+            draws: random numbers of the step.
+        """
+        return None
 
     @abstractmethod
     def adapt_classes(self, classes: ClassText) -> ClassText:

@@ -49,6 +49,16 @@ class AbstractHead(nn.Module, ABC):
         """
         raise NotImplementedError
 
+    def begin_phase(self, classes: ClassText) -> None:
+        """Called before the first step of each phase of a training that has phases; by default nothing happens.
+
+        Parameters that this phase trains are those that require a gradient.
+
+        Args:
+            classes: the training classes as the adapter gives them by now.
+        """
+        return
+
     def select(self, batches: Sequence[ImageFeatures], encoded: Any, labels: Int[Tensor, " n"]) -> str:
         """Choose settings on validation images of the training classes, after training; called where `selects`.
 

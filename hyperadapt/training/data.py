@@ -33,6 +33,11 @@ class TrainingSet:
         """Views of each image."""
         return len(self.images) // len(self.labels)
 
+    @property
+    def shots(self) -> int:
+        """Images of the class that has most."""
+        return int(self.labels.bincount().max())
+
     def called(self, images: Sequence[int]) -> list[str]:
         """The names of some images."""
         return [self.names[i] if self.names else f"image {i}" for i in images]

@@ -102,13 +102,15 @@ class Training:
         self.draws = GeneratorDraws(self.generator)
         self.sampler = Sampler(data.labels, data.views, config, shuffle, device)
         per_epoch = self.sampler.per_epoch
-        self.steps = config.steps or config.epochs * per_epoch
+        per_shot = config.steps_per_shot
+        self.steps = config.steps or (per_shot * data.shots if per_shot else config.epochs * per_epoch)
         self.optimizers = Optimizers(model, config, Schedule(config, self.steps, per_epoch))
         self.average = WeightAverage(model, config, per_epoch)
         self.stepper = Stepper(model, data, config, world)
         self.history = History(data, config, run, writes=world.rank == 0)
         self.named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         self.done = 0
+        self._phase: int | None = None
         self.facts: dict[str, Any] = {
             "training": to_dict(config),
             "seed": seed,
@@ -124,10 +126,25 @@ class Training:
 
     def step(self) -> None:
         """One batch: its gradients, then everything that follows."""
+        if self.config.phases:
+            self._enter_phase()
         batch = self.sampler.next()
         self.stepper.expect(self.sampler.upcoming())
         self.optimizers.zero_grad()
         self.advance(batch, self.stepper.backward(batch, self.draws))
+
+    def _enter_phase(self) -> None:
+        """Let the parameters of the phase that the next step belongs to be trained, and no others."""
+        schedule = self.optimizers.schedule
+        phase = schedule.phase(self.done)
+        if phase == self._phase:
+            return
+        self._phase = phase
+        for name, parameter in self.named:
+            parameter.requires_grad_(name.startswith(self.config.phases[phase].trains))
+        if self.done == schedule.starts[phase]:
+            self.model.begin_phase(self.data.classes)
+        self.stepper.restart()
 
     def advance(self, batch: Batch, terms: dict[str, Tensor]) -> None:
         """What follows once the gradients of a batch are there: report, optimiser step, average, checkpoint.
@@ -209,6 +226,8 @@ class Training:
         self.history.close()
         self.average.apply()
         self.optimizers.zero_grad()
+        for _, parameter in self.named:
+            parameter.requires_grad_()
         self.model.eval()
         return self.history.tenths()
 

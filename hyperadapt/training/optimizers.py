@@ -52,21 +52,36 @@ class Schedule:
     """The learning rate over the steps of a run.
 
     Args:
-        config: peak rate, warm-up, where the schedule ends and how often the rate changes.
+        config: peak rate, warm-up, where the schedule ends, how often the rate changes, phases.
         steps: length of the run.
         per_epoch: steps of an epoch.
+
+    Attributes:
+        starts: first step of each phase; of the run where there are none.
     """
 
     def __init__(self, config: TrainingConfig, steps: int, per_epoch: int) -> None:
-        self.peak = config.learning_rate
+        self.peak, self.last = config.learning_rate, config.final_rate
         self.held = per_epoch if config.rate_changes == "epoch" else 1
-        until = steps if config.schedule_epochs is None else config.schedule_epochs * per_epoch
-        self.until = -(-until // self.held)
-        self.warmup = min(config.warmup_epochs * per_epoch, steps // 2) // self.held
+        shares = [phase.share for phase in config.phases] or [1.0]
+        self.starts = [round(steps * sum(shares[:i]) / sum(shares)) for i in range(len(shares))]
+        ends = [*self.starts[1:], steps]
+        if config.schedule_epochs is not None:
+            ends = [config.schedule_epochs * per_epoch]
+        spans = [end - start for start, end in zip(self.starts, ends, strict=True)]
+        shortest = min(spans) if config.phases else steps
+        self.lengths = [-(-span // self.held) for span in spans]
+        self.warmup = min(config.warmup_epochs * per_epoch, shortest // 2) // self.held
+
+    def phase(self, step: int) -> int:
+        """The phase that a step belongs to."""
+        return max(i for i, start in enumerate(self.starts) if start <= step)
 
     def rate(self, step: int) -> float:
         """Learning rate of a step."""
-        return self.peak * rate_factor(step // self.held, self.until, self.warmup)
+        phase = self.phase(step)
+        factor = rate_factor((step - self.starts[phase]) // self.held, self.lengths[phase], self.warmup)
+        return self.last + (self.peak - self.last) * factor
 
 
 class Optimizers:

@@ -40,14 +40,20 @@ def loss_terms(
         world: the processes that share the batch; the mean of their terms is the term of the whole batch.
     """
     own = world.share(len(labels))
-    adapted_classes = model.adapter.adapt_classes(classes)
-    encoded = model.head.in_batch(model.head.encode_classes(adapted_classes, draws), labels)
-    adapted = model.adapter.adapt_images(images, adapted_classes)
+    frozen = ImageFeatures(world.gathered(images.pooled, len(labels)))
+    chosen = model.adapter.taking_part(classes, frozen, labels, draws)
+    if chosen is not None:
+        classes = classes.select(chosen.tolist())
+        labels = (labels[:, None] == chosen).int().argmax(dim=1)
+    with model.adapter.drawing(draws, own, len(labels)):
+        adapted_classes = model.adapter.adapt_classes(classes)
+        encoded = model.head.in_batch(model.head.encode_classes(adapted_classes, draws), labels)
+        adapted = model.adapter.adapt_images(images, adapted_classes)
     terms = dict(model.head.losses(adapted, encoded, labels[own]))
     weight = (own.stop - own.start) * world.size / len(labels)
     if weight != 1:
         terms = {name: weight * term for name, term in terms.items()}
-    pooled, frozen = (ImageFeatures(world.gathered(each.pooled, len(labels))) for each in (adapted, images))
+    pooled = ImageFeatures(world.gathered(adapted.pooled, len(labels)))
     terms.update(model.adapter.losses(TrainingBatch(pooled, adapted_classes, labels, draws, frozen, classes)))
     return terms
 
@@ -166,6 +172,11 @@ class Stepper:
         if self.guidance is not None:
             self.guidance.constrain()
         return total
+
+    def restart(self) -> None:
+        """Look anew at which parameters are trained, where processes average their gradients."""
+        if isinstance(self._losses, DistributedDataParallel):
+            self._losses = self._losses.module
 
     def _join(self, piece: Batch) -> None:
         """Average gradients over processes from now on; a trial step shows whether a term reaches every parameter."""

@@ -99,6 +99,8 @@ def why_apart(model: FewShotModel, data: TrainingSet, config: TrainingConfig) ->
         return "they change the image tower, whose layers take no stacked weights"
     if data.images.parts is not None or data.classes.takes_contexts:
         return "they pass a tower or its part features"
+    if config.phases:
+        return "their phases train other parameters each"
     if config.accumulate != 1 or config.precision != "float32" or config.compile:
         return "accumulate, bf16 and compile are for single runs"
     if model.guides:
