@@ -66,6 +66,13 @@ def through_blocks(
     return x
 
 
+def in_turn(blocks: Any, x: Float[Tensor, "n l w"], mask: Tensor | None = None) -> Float[Tensor, "n l w"]:
+    """Hidden states after some plain blocks, one after another."""
+    for block in blocks:
+        x = block(x, attn_mask=mask)
+    return x
+
+
 @final
 class TextPass:
     """The frozen layers of an open_clip text transformer, run on embeddings instead of token ids.
@@ -124,25 +131,19 @@ class TextPass:
         Returns:
             Pooled and projected, not normalised.
         """
-        length, mask = embedded.shape[1], getattr(self.tower, "attn_mask", None)
-        x = self._placed(embedded, 0)
-        mask = None if mask is None else mask[:length, :length]
+        x, mask = self._placed(embedded, 0), self._mask(embedded.shape[1])
         return self._pooled(through_blocks(self.tower.transformer, x, mask, before_block), ends)
 
     def states(self, embedded: Float[Tensor, "n l w"], until: int) -> Float[Tensor, "n l w"]:
         """Tokens before block `until`."""
-        x = self._placed(embedded, 0)
-        for block in self.tower.transformer.resblocks[:until]:
-            x = block(x, attn_mask=self._mask(x.shape[1]))
-        return x
+        blocks = self.tower.transformer.resblocks[:until]
+        return in_turn(blocks, self._placed(embedded, 0), self._mask(embedded.shape[1]))
 
     def features_from(
         self, states: Float[Tensor, "n l w"], first: int, ends: Int[Tensor, " n"]
     ) -> Float[Tensor, "n d"]:
         """Pooled and projected features of sequences whose tokens before block `first` are known; not normalised."""
-        x = states
-        for block in self.tower.transformer.resblocks[first:]:
-            x = block(x, attn_mask=self._mask(x.shape[1]))
+        x = in_turn(self.tower.transformer.resblocks[first:], states, self._mask(states.shape[1]))
         return self._pooled(x, ends)
 
     def _mask(self, length: int) -> Float[Tensor, "l l"] | None:

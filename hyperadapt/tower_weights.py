@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from hyperadapt.errors import InputError
-from hyperadapt.prompt_pass import plain_transformer
+from hyperadapt.prompt_pass import in_turn, plain_transformer
 from hyperadapt.text import TextTower
 
 REMEMBERED_BYTES = 2 * 2**30
@@ -124,18 +124,12 @@ class Remembered:
 
 def image_states(visual: Any, pixels: Float[Tensor, "n 3 h w"], until: int) -> Float[Tensor, "n s w"]:
     """Tokens of images before block `until` of a vision transformer."""
-    x = visual._embeds(pixels)
-    for block in visual.transformer.resblocks[:until]:
-        x = block(x)
-    return x
+    return in_turn(visual.transformer.resblocks[:until], visual._embeds(pixels))
 
 
 def image_features_from(visual: Any, states: Float[Tensor, "n s w"], first: int) -> Float[Tensor, "n d"]:
     """Features of images whose tokens before block `first` are known; not normalised."""
-    x = states
-    for block in visual.transformer.resblocks[first:]:
-        x = block(x)
-    pooled, _ = visual._pool(x)
+    pooled, _ = visual._pool(in_turn(visual.transformer.resblocks[first:], states))
     return pooled if visual.proj is None else pooled @ visual.proj
 
 

@@ -57,7 +57,7 @@ def _norms(tower: nn.Module, which: str) -> dict[str, nn.Parameter]:
     "adapter",
     LayerNormsConfig,
     summary="tuned scales and shifts of all layer normalisations of both towers",
-    source="Farina et al. 2025, arXiv 2503.11609, first stage",
+    source="Farina et al. 2025, arXiv 2503.11609",
     training=TrainingConfig(
         optimizer="adamw",
         learning_rate=2e-4,

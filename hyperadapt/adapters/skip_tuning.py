@@ -74,11 +74,7 @@ class SkipTuningConfig:
 def _later(tower: Any, first: int, after: tuple[str, ...]) -> Mapping[str, Tensor]:
     """Weights from a block on and of what follows the blocks, by name inside the tower."""
     blocks = {f"transformer.resblocks.{i}." for i in range(first, len(tower.transformer.resblocks))}
-    return {
-        name: weight
-        for name, weight in tower.named_parameters()
-        if name.startswith((*blocks, *after)) and not name.startswith("visual.")
-    }
+    return {name: weight for name, weight in tower.named_parameters() if name.startswith((*blocks, *after))}
 
 
 @register(
@@ -106,7 +102,7 @@ class SkipTuning(AbstractAdapter):
     A reading of the release, which trains 5 epochs on ImageNet, SUN397 and Food101: relevance is the cosine of the
     frozen image and class features, the release's at its first step, where it takes the image tower as tuned so far;
     classes beyond those that always take part are drawn anew at each step, where the release draws once which ranks
-    take part. Rates are per epoch, the first of them a warm-up.
+    take part; momentum, decay and a first epoch of warm-up are CoOp's.
     """
 
     reads_pixels = True
@@ -141,7 +137,6 @@ class SkipTuning(AbstractAdapter):
     def adapt_classes(self, classes: ClassText) -> ClassText:
         """The one template through the tuned text tower."""
         tower = classes.prompt_tower
-
         texts = [self.config.template.format(name) for name in classes.names]
         if self.training:
             states = self._of_texts.of(texts, lambda i: tower.states(texts[i], self.first_text))

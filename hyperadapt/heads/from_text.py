@@ -34,7 +34,7 @@ class FromTextConfig:
     "head",
     FromTextConfig,
     summary="a linear classifier that starts at the class features",
-    source="Farina et al. 2025, arXiv 2503.11609, second stage",
+    source="Farina et al. 2025, arXiv 2503.11609",
     training=TrainingConfig(
         optimizer="adamw",
         learning_rate=2e-4,
