@@ -176,7 +176,7 @@ def test_a_method_on_pixels_trains_and_the_towers_stay(settings, source, small_b
     features = TowerFeatures(source, small_backbone, views=1)
     fitted = fit_shots(tinted(**settings), features, task_of(features).shots, range(4), 1)
     assert fitted.model.adapter.colour.detach().abs().max() > 1e-4
-    assert {"cross_entropy", "pull"} <= fitted.history[0].keys()
+    assert fitted.history[-1]["pull"] > 0, "against the frozen features, from which the adapted ones have moved"
     del small_backbone.__dict__["fingerprint"]
     assert small_backbone.fingerprint == before
 
