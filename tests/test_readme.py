@@ -43,4 +43,4 @@ def test_the_tree_names_what_is_there():
 def test_ci_runs_the_readmes_test_command():
     script = (Path(__file__).resolve().parents[1] / ".ci" / "run").read_text()
     assert "README.md" in script
-    assert README.count("-m pytest\n") == 1
+    assert README.count("-m pytest -n 2\n") == 1
