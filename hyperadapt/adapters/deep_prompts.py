@@ -1,7 +1,5 @@
 """What methods with prompts in several layers share: where prompts start, and the way through either tower."""
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -41,17 +39,12 @@ def image_pass(classes: ClassText) -> ImagePass:
     return ImagePass(classes.prompt_tower.model.visual)
 
 
-def prompted_texts(tower: TextTower, texts: Sequence[str], prompts: Float[Tensor, "l m w"]) -> Float[Tensor, "k d"]:
-    """L2-normalised features of texts behind deep prompts, which all of them share."""
-    ids = tower.tokenize(texts, reserve=prompts.shape[1])
-    first, *deeper = prompts[:, None, None]
-    return tower.prompts(first, ids, dict(enumerate(deeper, start=1)))[0]
-
-
 def prompted_classes(classes: ClassText, prompts: Float[Tensor, "l m w"], words: str) -> ClassText:
-    """Classes with the features of [start][prompt][words][name].[end]."""
-    texts = [f"{words}{name}." for name in classes.names]
-    return classes.with_weights(prompted_texts(classes.prompt_tower, texts, prompts))
+    """Classes with the features of [start][prompt][words][name].[end]; all of them share the prompts."""
+    tower = classes.prompt_tower
+    ids = tower.tokenize([f"{words}{name}." for name in classes.names], reserve=prompts.shape[1])
+    first, *deeper = prompts[:, None, None]
+    return classes.with_weights(tower.prompts(first, ids, dict(enumerate(deeper, start=1)))[0])
 
 
 def prompted_images(images: ImageFeatures, classes: ClassText, prompts: Float[Tensor, "l m w"]) -> ImageFeatures:
