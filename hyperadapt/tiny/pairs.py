@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from hyperadapt.data.world.captions import caption
-from hyperadapt.data.world.images import SPLIT_CODES, WORLD_SEED, world_pixels
+from hyperadapt.data.world.captions import captions_of
+from hyperadapt.data.world.images import world_pixels
 from hyperadapt.data.world.taxonomy import FAMILIES
 
 CAPTIONS_EACH: Final = 6
@@ -39,19 +39,6 @@ def _render_class(task: tuple[str, int, int]) -> np.ndarray:
     return np.stack([world_pixels(FAMILIES[name], "pretrain", label, index) for index in range(count)])
 
 
-def caption_texts(name: str, label: int, index: int, count: int = CAPTIONS_EACH) -> tuple[str, ...]:
-    """The captions of one pretraining picture, drawn from the picture's own seed.
-
-    Example:
-        >>> len(caption_texts("birds", 0, 0))
-        6
-    """
-    family = FAMILIES[name]
-    address = (WORLD_SEED, family.code, SPLIT_CODES["pretrain"], label, index, 1)
-    rng = np.random.default_rng(np.random.SeedSequence(address))
-    return tuple(caption(family, label, rng) for _ in range(count))
-
-
 def build_pairs(per_class: int, workers: int = 2) -> Pairs:
     """Render the pretraining pictures of all classes of all data sets and write their captions.
 
@@ -63,7 +50,11 @@ def build_pairs(per_class: int, workers: int = 2) -> Pairs:
     with ProcessPoolExecutor(workers) as pool:
         blocks = list(pool.map(_render_class, tasks, chunksize=4))
     images = torch.from_numpy(np.concatenate(blocks)).permute(0, 3, 1, 2).contiguous()
-    texts = tuple(caption_texts(name, label, index) for name, label, count in tasks for index in range(count))
+    texts = tuple(
+        captions_of(FAMILIES[name], "pretrain", label, index, CAPTIONS_EACH)
+        for name, label, count in tasks
+        for index in range(count)
+    )
     return Pairs(images, tokenize([text for row in texts for text in row]).view(len(texts), CAPTIONS_EACH, -1), texts)
 
 

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from hyperadapt.data.world import load_world, world_domains, world_names
+from hyperadapt.data.world import FAMILIES, load_world, world_domains, world_names
+from hyperadapt.data.world.captions import captions_of
 from hyperadapt.tiny import FOLDER, WEIGHTS, card, load_tiny
 from hyperadapt.tiny.measure import image_features, linear_probe, measure, text_features, zero_shot
-from hyperadapt.tiny.pairs import CAPTIONS_EACH, build_pairs, caption_texts, tokenize
+from hyperadapt.tiny.pairs import CAPTIONS_EACH, build_pairs, tokenize
 from hyperadapt.tiny.train import TrainingConfig, augment, build, encode_text, fit
 from hyperadapt.tiny.weights import pack, unpack, unseen_rows
 
@@ -154,7 +155,7 @@ def test_pairs_repeat_whatever_the_number_of_workers(pairs):
     assert pairs.texts == again.texts
     assert pairs.images.shape == (200, 3, 64, 64)
     assert pairs.tokens.shape == (200, CAPTIONS_EACH, 32)
-    assert torch.equal(pairs.tokens[41, 2], tokenize([caption_texts("fish", 1, 0)[2]])[0])
+    assert torch.equal(pairs.tokens[41, 2], tokenize([captions_of(FAMILIES["fish"], "pretrain", 1, 0, 6)[2]])[0])
 
 
 def test_training_repeats_with_the_seed_and_learns(pairs):

@@ -1,11 +1,14 @@
-"""Captions of the pretraining stream: kinds, a few attributes, and the names of half of the classes."""
+"""Captions of pictures: kinds, a few attributes, the names of half of the classes; and captions that are false."""
 
+import re
+from functools import cache
 from typing import Final
 
 import numpy as np
 
+from hyperadapt.data.world.images import SPLIT_CODES, WORLD_SEED
 from hyperadapt.data.world.palette import SYNONYMS
-from hyperadapt.data.world.taxonomy import Family, FineClass
+from hyperadapt.data.world.taxonomy import FAMILIES, Family, FineClass
 
 TEMPLATES: Final = (
     "a photo of a {}.",
@@ -77,3 +80,65 @@ def caption(family: Family, label: int, rng: np.random.Generator) -> str:
             break
     sentence = TEMPLATES[int(rng.integers(len(TEMPLATES)))] if rng.random() < 0.7 else template(family.noun)
     return sentence.format(text)
+
+
+def captions_of(family: Family, split: str, label: int, index: int, count: int) -> tuple[str, ...]:
+    """The captions of one picture, drawn from the picture's own seed; a longer list begins with a shorter one.
+
+    Args:
+        family: The data set.
+        split: "train", "val", "test" or "pretrain".
+        label: Position in `family.fine`.
+        index: Number of the picture within its class and split.
+        count: Captions.
+
+    Example:
+        >>> len(captions_of(FAMILIES["birds"], "test", 0, 0, 6))
+        6
+    """
+    address = (WORLD_SEED, family.code, SPLIT_CODES[split], label, index, 1)
+    rng = np.random.default_rng(np.random.SeedSequence(address))
+    return tuple(caption(family, label, rng) for _ in range(count))
+
+
+def falsified(family: Family, text: str, of_kind: bool, rng: np.random.Generator) -> tuple[str, bool]:
+    """A caption with one word exchanged, so that it is false of its picture.
+
+    Args:
+        family: The data set.
+        text: A caption of a picture of it.
+        of_kind: Exchange the kind (a "finch" becomes an "owl"); else a stated attribute, and the kind where none is.
+        rng: Draws the word and what takes its place.
+
+    Returns:
+        The false caption, and whether its kind or group is another one.
+
+    Example:
+        >>> falsified(FAMILIES["birds"], "a finch with a red bill.", True, np.random.default_rng(0))
+        ('a owl with a red bill.', True)
+    """
+    kinds, values, pattern = _exchanges(family.name)
+    found = [match for match in pattern.finditer(text) if match[0] in (kinds if of_kind else values)]
+    found = found or [match for match in pattern.finditer(text) if match[0] in kinds]
+    word = found[int(rng.integers(len(found)))]
+    others = (kinds if word[0] in kinds else values)[word[0]]
+    changed = text[: word.start()] + others[int(rng.integers(len(others)))] + text[word.end() :]
+    return changed, word[0] in kinds
+
+
+@cache
+def _exchanges(name: str) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]], re.Pattern[str]]:
+    """What says another thing in the place of a kind or group, and of a value of an attribute; and all these words."""
+    family, kinds = FAMILIES[name], dict[str, tuple[str, ...]]()
+    for words in (tuple(family.groups), tuple(kind for group in family.groups.values() for kind in group)):
+        kinds |= {word: tuple(other for other in words if other != word) for word in words}
+    values = {
+        word: tuple(other for apart in SYNONYMS if apart != colour for other in SYNONYMS[apart])
+        for colour in SYNONYMS
+        for word in SYNONYMS[colour]
+    }
+    for attribute in family.adjectives:
+        plain = {fine.attributes[attribute] for fine in family.fine} - {"none", "plain", *SYNONYMS}
+        values |= {value: tuple(sorted(plain - {value})) for value in plain}
+    longest_first = sorted({*kinds, *values}, key=len, reverse=True)
+    return kinds, values, re.compile(rf"\b(?:{'|'.join(longest_first)})\b")
