@@ -69,6 +69,7 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.command == "extract":
             return run_extract(arguments)
         from hyperadapt import bench_commands, commands, grid_commands
+        from hyperadapt.retrieval.command import retrieval
 
         if arguments.command == "methods":
             return commands.list_methods()
@@ -77,6 +78,7 @@ def main(argv: list[str] | None = None) -> int:
             "demo": bench_commands.demo,
             "fit": commands.fit,
             "grid": grid_commands.grid,
+            "retrieval": retrieval,
             "select": bench_commands.select,
             "status": grid_commands.status,
             "table": grid_commands.show_tables,

@@ -8,6 +8,9 @@ from typing import Any
 MAIN_METHODS = ("zero-shot", "clip-adapter", "lathadapter", "xrvlm")
 """What `demo` runs by default; `bench` adds the faithful reading of LatHAdapter, which brings its controls."""
 
+PAIR_METHODS = ("zero-shot", "clip-adapter-both", "dcar")
+"""What retrieval runs by default."""
+
 SHOTS = (1, 2, 4, 8, 16)
 """The numbers of shots that the papers report."""
 
@@ -36,6 +39,10 @@ def add_bench_commands(commands: Any) -> None:
     )
     _add_protocol_options(domains)
     _add_test_sets(domains)
+    retrieval = commands.add_parser(
+        "retrieval", help="train on images with captions, find each by the other: recall at 1, 5 and 10, both ways"
+    )
+    _add_retrieval_options(retrieval)
     select = commands.add_parser(
         "select", help="choose a recipe on base classes alone: a declared ladder of questions, every trial recorded"
     )
@@ -53,6 +60,30 @@ def add_bench_commands(commands: Any) -> None:
     collect.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to write")
     table = commands.add_parser("table", help="tables of the results in a folder, in the papers' form")
     _add_table_options(table)
+
+
+def _add_retrieval_options(command: argparse.ArgumentParser) -> None:
+    """Options of retrieval."""
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--features", metavar="DIR", type=Path, help="features of pairs: images and captions in features.npz, meta.json"
+    )
+    source.add_argument(
+        "--data",
+        metavar="DIR",
+        type=Path,
+        help="images with captions.jsonl or captions.csv in it",
+    )
+    source.add_argument("--world", metavar="NAME", help="an embedded data set, whose captions state its attributes")
+    _add_tower_options(command)
+    _add_methods(
+        command,
+        PAIR_METHODS,
+        True,
+        "run DCAR without weights of tokens, without image prompts, with all negatives alike (default: they run)",
+    )
+    _add_seeds(command)
+    add_device_and_out(command, out=None)
 
 
 def _add_grid_options(command: argparse.ArgumentParser) -> None:
@@ -181,16 +212,21 @@ def add_source_options(command: argparse.ArgumentParser) -> None:
         help="an embedded data set: birds, fish, flowers, vehicles, patterns, or birds-sketch etc.",
     )
     command.add_argument(
-        "--backbone",
-        default="tiny",
-        metavar="NAME",
-        help="tiny, NAME:TAG or NAME:/path of open_clip, hf-hub:..., local-dir:... (default tiny)",
-    )
-    command.add_argument(
         "--template",
         action="append",
         metavar="TEXT",
         help="prompt template with {} for the class name; may be repeated (images only)",
+    )
+    _add_tower_options(command)
+
+
+def _add_tower_options(command: argparse.ArgumentParser) -> None:
+    """Options that say how images are encoded."""
+    command.add_argument(
+        "--backbone",
+        default="tiny",
+        metavar="NAME",
+        help="tiny, NAME:TAG or NAME:/path of open_clip, hf-hub:..., local-dir:... (default tiny)",
     )
     command.add_argument(
         "--views", type=int, default=3, help="augmented views of each training image, beside the plain one (default 3)"
@@ -210,18 +246,11 @@ def add_run_options(
     controls: bool = True,
 ) -> None:
     """Options that every run shares."""
-    command.add_argument(
-        "--methods",
-        nargs="+",
-        default=list(methods),
-        metavar="METHOD",
-        help=f"names, recipe files, or all (default {' '.join(methods)})",
-    )
-    command.add_argument(
-        "--controls",
-        action=argparse.BooleanOptionalAction,
-        default=controls,
-        help="run what must stand beside a method with claims: LatHAdapter's twin in flat space and itself without its "
+    _add_methods(
+        command,
+        methods,
+        controls,
+        "run what must stand beside a method with claims: LatHAdapter's twin in flat space and itself without its "
         f"regulariser, a text-free MLP and other texts beside XR-VLM (default: they {'run' if controls else 'do not'})",
     )
     command.add_argument(
@@ -232,10 +261,26 @@ def add_run_options(
         metavar="K",
         help=f"training images a class (default {' '.join(map(str, shots))})",
     )
+    _add_seeds(command)
+    add_device_and_out(command, out)
+
+
+def _add_methods(command: argparse.ArgumentParser, methods: Sequence[str], controls: bool, claims: str) -> None:
+    """What is run; `claims` says what the controls are."""
+    command.add_argument(
+        "--methods",
+        nargs="+",
+        default=list(methods),
+        metavar="METHOD",
+        help=f"names, recipe files, or all (default {' '.join(methods)})",
+    )
+    command.add_argument("--controls", action=argparse.BooleanOptionalAction, default=controls, help=claims)
+
+
+def _add_seeds(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--seeds", type=int, nargs="+", default=[1, 2, 3], metavar="SEED", help="one run each (default 1 2 3)"
     )
-    add_device_and_out(command, out)
 
 
 def add_device_and_out(command: argparse.ArgumentParser, out: Path | None) -> None:

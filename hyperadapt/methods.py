@@ -83,6 +83,11 @@ class Method:
         return self.components[1].module.selects
 
     @property
+    def takes_captions(self) -> bool:
+        """Whether captions do in place of class names, as retrieval needs it: each is adapted alone, cosines score."""
+        return self.components[0].module.adapts_alone(self.adapter.settings) and self.head.type == PLAIN_HEAD
+
+    @property
     def starts_at_zero_shot(self) -> bool:
         """Whether scores before training are those of frozen CLIP."""
         adapter, head = self.components

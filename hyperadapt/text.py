@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache, partial
 from typing import Any, final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.nn.utils.rnn import pad_sequence
@@ -97,26 +97,29 @@ class TextTower:
         if beyond:
             raise InputError(f"the text tower has blocks 0 to {layers - 1}, got a prompt before block {beyond[0]}")
 
-    def tokenize(self, texts: Sequence[str], reserve: int = 0) -> Int[Tensor, "n l"]:
+    def tokenize(self, texts: Sequence[str], reserve: int = 0, cut: bool = False) -> Int[Tensor, "n l"]:
         """Token ids of each text, padded to the context length.
 
         Args:
             texts: plain texts.
             reserve: context positions that the caller will put before each text.
+            cut: let go of the last words of a text that does not fit, as is done with captions.
 
         Raises:
-            InputError: naming the first text that does not fit.
+            InputError: naming the first text that does not fit, unless it is cut.
         """
-        return self._tokenize(tuple(texts), reserve)
+        return self._tokenize(tuple(texts), reserve, cut)
 
-    def _tokenize_now(self, texts: tuple[str, ...], reserve: int) -> Int[Tensor, "n l"]:
+    def _tokenize_now(self, texts: tuple[str, ...], reserve: int, cut: bool) -> Int[Tensor, "n l"]:
         try:
             ids = self.tokenizer(list(texts), context_length=self.context_length + SPARE_TOKENS)
         except TypeError:
             return self.tokenizer(list(texts))
         room = self.context_length - reserve
         ends = self._end_positions(ids)
-        if int(ends.max()) >= room:
+        if cut:
+            ids = _cut(ids, ends, room)
+        elif int(ends.max()) >= room:
             worst = int(ends.argmax())
             raise InputError(
                 f"the text {texts[worst]!r} takes {int(ends[worst]) + 1} tokens with its start and end marks, but the "
@@ -139,13 +142,18 @@ class TextTower:
         first, second = self.tokenize(["a", "b"])[:, 0].tolist()
         return int(first == second)
 
-    def encode(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
-        """L2-normalised features of plain texts, on the tower's device; texts seen lately are not encoded again."""
+    def encode(self, texts: Sequence[str], cut: bool = False) -> Float[Tensor, "n d"]:
+        """L2-normalised features of plain texts, on the tower's device; texts seen lately are not encoded again.
+
+        Args:
+            texts: plain texts.
+            cut: let go of the last words of a text that does not fit.
+        """
         self._forget_if_changed()
         rows = {text: self._kept[text] for text in texts if text in self._kept}
         missing = [text for text in dict.fromkeys(texts) if text not in rows]
         if missing:
-            rows.update(zip(missing, self._encode_now(missing), strict=True))
+            rows.update(zip(missing, self._encode_now(missing, cut), strict=True))
         for text, row in rows.items():
             self._kept[text] = row
             self._kept.move_to_end(text)
@@ -163,9 +171,9 @@ class TextTower:
             self._kept_of = now
 
     @torch.no_grad()
-    def _encode_now(self, texts: Sequence[str]) -> list[Float[Tensor, " d"]]:
+    def _encode_now(self, texts: Sequence[str], cut: bool) -> list[Float[Tensor, " d"]]:
         """Outside any autocast of the caller's, for the rows are kept for later callers."""
-        ids = self.tokenize(texts).to(self.device)
+        ids = self.tokenize(texts, cut=cut).to(self.device)
         with torch.autocast(self.device.type, enabled=False):
             parts = [self._encode_ids(chunk) for chunk in ids.split(ENCODE_CHUNK)]
         features = normalize(at_least_float32(torch.cat(parts)), dim=-1)
@@ -204,7 +212,11 @@ class TextTower:
         return self._pass.features(self.tower.token_embedding(ids[:, : int(ends.max()) + 1]), ends)
 
     def prompts(
-        self, contexts: Float[Tensor, "p k m w"], ids: Int[Tensor, "k l"], deeper: Mapping[int, Tensor] = NOT_DEEPER
+        self,
+        contexts: Float[Tensor, "p k m w"],
+        ids: Int[Tensor, "k l"],
+        deeper: Mapping[int, Tensor] = NOT_DEEPER,
+        factors: Float[Tensor, "p k l"] | None = None,
     ) -> Float[Tensor, "p k d"]:
         """Features of `[start][m context vectors][text]` for P prompts and K texts, with gradients to the contexts.
 
@@ -217,6 +229,7 @@ class TextTower:
             deeper: by the index of a block, vectors that replace whatever stands at the M positions of the contexts
                 before that block: (P, K, M, W), or (P, 1, M, W) for all texts. Vectors of each text's own end the
                 sharing.
+            factors: what the embedding of each token of the texts is multiplied with; (1, K, L) serves all prompts.
 
         Returns:
             (P, K, D), L2-normalised, in float32 or wider; under autocast too.
@@ -230,10 +243,10 @@ class TextTower:
         ends = ends + m
         ids = ids[:, : min(longest, self.context_length - m) if self._pass.cuts else self.context_length - m]
         shared = all(own.shape[1] == 1 for own in (contexts, *deeper.values())) and len(ids) > 1
-        if shared and self._pass.shares_beginnings:
+        if shared and factors is None and self._pass.shares_beginnings:
             encode, tokens = self._after_shared(contexts[:, 0], ids, ends, deeper), ids.shape[1] - self._start_marks
         else:
-            encode, tokens = self._apart(contexts, ids, ends, deeper), ids.shape[1] + m
+            encode, tokens = self._apart(contexts, ids, ends, deeper, factors), ids.shape[1] + m
         size = max(1, self.activation_budget_bytes // self._activation_bytes(prompts * tokens))
         if size >= len(ids):
             features = encode(slice(None))
@@ -278,12 +291,15 @@ class TextTower:
         ids: Int[Tensor, "k l"],
         ends: Int[Tensor, " k"],
         deeper: Mapping[int, Tensor],
+        factors: Float[Tensor, "p k l"] | None,
     ) -> Callable[[slice], Tensor]:
         """Encodes some of the texts, each with its own contexts, as whole sequences."""
         marks = self._start_marks
 
         def encode(chunk: slice) -> Tensor:
             words = self._words(ids[chunk]).expand(len(contexts), -1, -1, -1)
+            if factors is not None:
+                words = words * factors[:, chunk, : words.shape[2], None].to(words.dtype)
 
             def each(vectors: Tensor) -> Tensor:
                 own = vectors if vectors.shape[1] == 1 else vectors[:, chunk]
@@ -299,6 +315,16 @@ class TextTower:
     def _replacing(self, vectors: Mapping[int, Float[Tensor, "n m w"]]) -> BeforeBlock:
         """Puts vectors in the place of the contexts before some blocks."""
         return {i: partial(replaced, tokens=own, first=self._start_marks) for i, own in vectors.items()}
+
+    def holds_words(self, ids: Int[Tensor, "k l"]) -> Bool[Tensor, "k l"]:
+        """Which positions lie between the start and the end mark of their text."""
+        places = torch.arange(ids.shape[1], device=ids.device)
+        return (places >= self._start_marks) & (places < self._end_positions(ids)[:, None])
+
+    def token_features(self, tokens: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
+        """L2-normalised features of single tokens, each between a start and an end mark."""
+        alone = self._words(tokens.to(self.device))[None, :, None]
+        return self.prompts(alone, self.tokenize([""], reserve=1).expand(len(tokens), -1))[0]
 
     def word_vectors(self, text: str) -> Float[Tensor, "n w"]:
         """Token embeddings of a text without its marks, from which learned contexts can start."""
@@ -323,6 +349,13 @@ class TextTower:
         """Estimated memory that the way back needs of a pass over this many tokens."""
         weight = self.tower.token_embedding.weight
         return max(1, round(ACTIVATION_WIDTHS * tokens * weight.shape[1] * self._pass.layers * weight.element_size()))
+
+
+def _cut(ids: Int[Tensor, "n l"], ends: Int[Tensor, " n"], room: int) -> Int[Tensor, "n l"]:
+    """Texts of `room` tokens at most, their end marks among these."""
+    last = ends.clamp(max=room - 1)[:, None]
+    shorter = ids.scatter(1, last, ids.gather(1, ends[:, None]))
+    return torch.where(torch.arange(ids.shape[1]) > last, ids[:, -1:], shorter)
 
 
 @dataclass(frozen=True)

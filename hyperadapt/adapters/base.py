@@ -176,6 +176,14 @@ class AbstractAdapter(nn.Module, ABC):
         return None
 
     @staticmethod
+    def adapts_alone(config: Any) -> bool:
+        """Whether every text and every image is adapted by itself under these settings, whatever else is listed.
+
+        Captions then do as well as class names, which is what retrieval takes.
+        """
+        return False
+
+    @staticmethod
     def controls(config: Any) -> dict[str, Any]:
         """Settings that take one claim of the method away, by a name each, to be run beside these settings."""
         return {}

@@ -1,7 +1,7 @@
 """CLIP-Adapter: a bottleneck on image features, on class texts or on both, mixed with the frozen feature."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -95,3 +95,8 @@ class ClipAdapter(AbstractAdapter):
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """None."""
         return {}
+
+    @staticmethod
+    def adapts_alone(config: Any) -> bool:
+        """Yes."""
+        return True

@@ -1,6 +1,7 @@
 """CoOp: context vectors before the class name, learned through the frozen text tower."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -98,3 +99,8 @@ class CoOp(AbstractAdapter):
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """None."""
         return {}
+
+    @staticmethod
+    def adapts_alone(config: Any) -> bool:
+        """Unless contexts belong to classes."""
+        return not config.class_specific

@@ -1,7 +1,7 @@
 """ProLIP-style: a full linear map on image features that is held near the identity."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -76,3 +76,8 @@ class ProLIP(AbstractAdapter):
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """The weighted squared distance to the identity."""
         return {"distance_to_identity": self.weight * self.change.square().sum()}
+
+    @staticmethod
+    def adapts_alone(config: Any) -> bool:
+        """Yes."""
+        return True

@@ -1,7 +1,7 @@
 """Zero-shot CLIP: nothing is adapted; the prompt ensemble or one template scores."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -48,3 +48,8 @@ class ZeroShot(AbstractAdapter):
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """None."""
         return {}
+
+    @staticmethod
+    def adapts_alone(config: Any) -> bool:
+        """Yes."""
+        return True

@@ -9,7 +9,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from hyperadapt.backbone import ImageFeatures
+from hyperadapt.captions import CaptionPool
 from hyperadapt.text import ClassText
+from manifolds.regularizers import AbstractDraws
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,14 @@ class TrainingSet:
         labels: (N,) indices into the classes.
         classes: the training classes.
         names: what to call each image in messages, such as its file; positions where left out.
+        captions: where images have captions of their own, these; each step then tells those of its images apart.
     """
 
     images: ImageFeatures
     labels: Int[Tensor, " n"]
     classes: ClassText
     names: Sequence[str] = ()
+    captions: CaptionPool | None = None
 
     @property
     def views(self) -> int:
@@ -41,6 +45,17 @@ class TrainingSet:
     def called(self, images: Sequence[int]) -> list[str]:
         """The names of some images."""
         return [self.names[i] if self.names else f"image {i}" for i in images]
+
+    def posed(self, images: Int[Tensor, " b"], draws: AbstractDraws) -> tuple[ClassText, Int[Tensor, " b"]]:
+        """What a step chooses among for its images, and the answers: the classes, or captions of these images.
+
+        Args:
+            images: (B,) images of the step.
+            draws: random numbers of the step.
+        """
+        if self.captions is not None:
+            return self.captions.posed(images, draws)
+        return self.classes, self.labels[images]
 
     @property
     def fingerprint(self) -> str:

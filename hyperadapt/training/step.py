@@ -79,8 +79,9 @@ class StepLosses(nn.Module):
         """Terms of the whole batch; with several processes each computes its share of the rows."""
         data = self.data
         own = rows[self.world.share(len(rows))]
+        classes, labels = data.posed(images, draws)
         with self._precision(rows.device):
-            terms = loss_terms(self.model, data.classes, data.images[own], data.labels[images], draws, self.world)
+            terms = loss_terms(self.model, classes, data.images[own], labels, draws, self.world)
         return {name: term.float() for name, term in terms.items()} if self.bf16 else terms
 
     def _precision(self, device: torch.device) -> AbstractContextManager[object]:
