@@ -110,6 +110,11 @@ class TextTower:
         """
         return self._tokenize(tuple(texts), reserve, cut)
 
+    def too_long(self, texts: Sequence[str]) -> int:
+        """How many texts would have to be cut."""
+        ids = self.tokenizer(list(texts), context_length=self.context_length + SPARE_TOKENS)
+        return int((self._end_positions(ids) >= self.context_length).sum())
+
     def _tokenize_now(self, texts: tuple[str, ...], reserve: int, cut: bool) -> Int[Tensor, "n l"]:
         try:
             ids = self.tokenizer(list(texts), context_length=self.context_length + SPARE_TOKENS)

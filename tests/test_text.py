@@ -362,3 +362,46 @@ def test_evenly_spaced_indices_are_distinct_and_inside(count, total):
     assert len(set(picked)) == len(picked) == min(count, total)
     assert all(0 <= i < total for i in picked)
     assert list(picked) == sorted(picked)
+
+
+@pytest.mark.parametrize("name", TEXT_TOWERS)
+def test_factors_multiply_the_embeddings_of_their_tokens(name, tokenizer):
+    """A factor of 2 on one token equals the same tower with that row of its table doubled."""
+    tower = text_tower(name, tokenizer)
+    ids, contexts = tower.tokenize(NAMES[1:2], reserve=3), random_contexts(tower, 2, 1, 3)
+    places = tower.holds_words(ids)[0].nonzero()[:, 0].tolist()
+    chosen = next(place for place in places if int((ids == ids[0, place]).sum()) == 1)
+    factors = torch.ones(1, *ids.shape)
+    plain = tower.prompts(contexts, ids)
+    torch.testing.assert_close(tower.prompts(contexts, ids, factors=factors), plain, atol=1e-5, rtol=1e-5)
+    factors[0, 0, chosen] = 2.0
+    weighed = tower.prompts(contexts, ids, factors=factors)
+    with torch.no_grad():
+        tower.tower.token_embedding.weight[ids[0, chosen]] *= 2
+    torch.testing.assert_close(weighed, tower.prompts(contexts, ids), atol=1e-5, rtol=1e-5)
+    assert (weighed - plain).abs().max() > 1e-4
+
+
+def test_words_lie_between_the_marks(tokenizer):
+    tower = text_tower("clip", tokenizer)
+    ids = tower.tokenize(["red finch", ""])
+    assert tower.holds_words(ids).sum(dim=1).tolist() == [len(tokenizer.encode("red finch")), 0]
+    assert not tower.holds_words(ids)[:, 0].any()
+
+
+def test_a_token_alone_is_a_text_of_one_token(tokenizer):
+    tower = text_tower("clip", tokenizer)
+    token = tokenizer.encode("red")[0]
+    torch.testing.assert_close(tower.token_features(torch.tensor([token])), tower.encode(["red"]), atol=1e-5, rtol=1e-5)
+
+
+def test_a_text_that_is_too_long_is_cut_at_its_end_where_that_is_asked(tokenizer):
+    tower = text_tower("clip", tokenizer)
+    long, short = " ".join(["red"] * 40), "a red finch."
+    with pytest.raises(InputError, match="room for 20"):
+        tower.tokenize([long], reserve=4)
+    ids = tower.tokenize([long, short], reserve=4, cut=True)
+    fits = tower.tokenize([" ".join(["red"] * 18), short], reserve=4)
+    assert torch.equal(ids, fits)
+    assert torch.equal(tower.encode([long], cut=True), tower.encode([" ".join(["red"] * 22)]))
+    assert tower.too_long([long, short, " ".join(["red"] * 22), " ".join(["red"] * 23)]) == 2

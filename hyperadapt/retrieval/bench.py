@@ -44,6 +44,11 @@ def bench_retrieval(
     features.pairs.part("test")
     for method in methods:
         build_pair_model(method, features, seed=0)
+    if cut := features.cut():
+        reporter.say(
+            f"{cut} of {len(features.pairs.captions)} captions are longer than the text tower reads: their last words "
+            "are cut off"
+        )
     records, kept = [], 0
     for method in methods:
         for seed in seeds:

@@ -44,6 +44,10 @@ class AbstractPairFeatures(ABC):
         """
 
     @abstractmethod
+    def cut(self) -> int:
+        """How many captions are longer than the text tower reads, and lose their last words."""
+
+    @abstractmethod
     def training_views(
         self, rows: np.ndarray, seed: int, with_pixels: bool, progress: Callable[[int, int], None]
     ) -> ImageFeatures:
@@ -84,6 +88,10 @@ class StoredPairFeatures(AbstractPairFeatures):
         """The stored rows."""
         names = [self.pairs.captions[i] for i in captions.tolist()]
         return caption_text(names, self._captions[torch.from_numpy(captions)].to(self.device), tower=None)
+
+    def cut(self) -> int:
+        """Not known of stored features."""
+        return 0
 
     def training_views(
         self, rows: np.ndarray, seed: int, with_pixels: bool, progress: Callable[[int, int], None]
@@ -127,6 +135,10 @@ class TowerPairFeatures(AbstractPairFeatures):
         """The captions through the text tower, those that were seen lately from memory."""
         names = [self.pairs.captions[i] for i in captions.tolist()]
         return caption_text(names, self.backbone.text.encode(names, cut=True), self.backbone.text)
+
+    def cut(self) -> int:
+        """Of all captions; learned prompts take some more tokens of the room."""
+        return self.backbone.text.too_long(self.pairs.captions)
 
     def training_views(
         self, rows: np.ndarray, seed: int, with_pixels: bool, progress: Callable[[int, int], None]

@@ -143,6 +143,14 @@ def test_the_command_writes_hits_and_totals_of_both_directions_and_repeats_nothi
     assert "4 of 4 runs were found finished" in capsys.readouterr().err
 
 
+def test_captions_that_are_cut_are_told(tmp_path, capsys):
+    write_images(tmp_path / "zoo")
+    lines = [{"image": "ant/00.png", "caption": "ant " * 60}, {"image": "bee/00.png", "caption": "bee"}]
+    (tmp_path / "zoo" / "captions.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert run("--data", tmp_path / "zoo", "--methods", "zero-shot", "--seeds", 1, out=tmp_path / "out") == 0
+    assert "1 of 2 captions are longer than the text tower reads" in capsys.readouterr().err
+
+
 def test_input_that_cannot_be_used_is_one_line(tmp_path, capsys):
     assert run("--features", write_features(tmp_path / "set"), "--methods", "dcar", out=tmp_path / "out") == 2
     assert "text tower" in capsys.readouterr().err
