@@ -54,8 +54,11 @@ def differentiable(
     both: Any = type(forward.__name__, (Function,), {**members, "jvp": staticmethod(jvp)})
 
     def apply(*arguments: Any) -> Any:
-        # the compiler refuses functions with a pushforward
-        return (reverse if torch.compiler.is_compiling() else both).apply(*arguments)
+        if not torch.compiler.is_compiling():
+            return both.apply(*arguments)
+        # the compiler refuses functions with a pushforward, and torch 2.14's breaks on one that nothing is kept for
+        tracked = torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in arguments)
+        return reverse.apply(*arguments) if tracked else forward(*arguments)
 
     return apply
 

@@ -65,11 +65,9 @@ class FromText(AbstractHead):
 
     def encode_classes(self, classes: ClassText, draws: AbstractDraws | None = None) -> Float[Tensor, "k d"]:
         """Trained vectors of known names, texts of the others."""
-        if not self.started:
-            return classes.weights
         own = normalize(rows_by_name(self.weight, self.training_names, classes.names), dim=-1)
         known = torch.tensor(positions_among(classes.names, self.training_names), device=own.device) >= 0
-        return torch.where(known[:, None], own, classes.weights)
+        return torch.where((known & self.started)[:, None], own, classes.weights)
 
     def logits(self, images: ImageFeatures, encoded: Float[Tensor, "k d"]) -> Float[Tensor, "b k"]:
         """Scaled cosines."""
