@@ -56,12 +56,12 @@ class EncodedClasses:
     Attributes:
         text: (K, D) positive texts of unit length.
         keys: (N, D) cached images of unit length.
-        values: (N, K) share of each cached image in the mean of its class; zeros for a new class.
+        own: (K, C) which training class each class is, one or zero; all zero for a new class.
     """
 
     text: Float[Tensor, "k d"]
     keys: Float[Tensor, "n d"]
-    values: Float[Tensor, "n k"]
+    own: Float[Tensor, "k c"]
 
 
 @register(
@@ -75,6 +75,9 @@ class EncodedClasses:
 )
 class HeGraphAdapter(AbstractHead):
     """log(softmax(100 f P'^T) + w softmax(100 mean_own exp(f F'^T - 1))): a reading of HeGraphAdapter.
+
+    The second softmax is over the training classes whatever is listed: a new class has no part in it, and a new class
+    that has the name of a known one has the part of that class among all of them, not all of it.
 
     The nodes are the training classes, three kinds each: positive texts P, negative texts N ("a photo of no {}.") and
     mean images V. A message is tanh(W x_i / (d_i + 1) + sum_j r_ij W x_j / sqrt((d_i + 1)(d_j + 1))) with one W for
@@ -145,12 +148,11 @@ class HeGraphAdapter(AbstractHead):
         found = text + sum(share * positive.gather(text, nodes, 1 - less) for nodes, share, less in shares)
         others = visual.gather(visual.rows, visual, 1 - own, with_self=False)
         keys = normalize(self.keys + config.key_share * others[self.labels], dim=-1)
-        values = rows_by_name(self.shares, self.training_names, classes.names).T
-        return EncodedClasses(normalize(found, dim=-1), keys, values)
+        return EncodedClasses(normalize(found, dim=-1), keys, mine)
 
     def _both(self, images: ImageFeatures, encoded: EncodedClasses) -> tuple[Tensor, Tensor]:
-        """Scores of the texts and of the cache."""
-        cached = torch.exp(images.pooled @ encoded.keys.T - 1) @ encoded.values
+        """Scores of the texts for the listed classes, and of the cache for the training classes."""
+        cached = torch.exp(images.pooled @ encoded.keys.T - 1) @ self.shares.T
         return self.scale * images.pooled @ encoded.text.T, self.scale * cached
 
     def logits(self, images: ImageFeatures, encoded: EncodedClasses) -> Float[Tensor, "b k"]:
@@ -158,11 +160,13 @@ class HeGraphAdapter(AbstractHead):
         text, cached = (log_softmax(scores, dim=1) for scores in self._both(images, encoded))
         if self.config.cache_share == 0:
             return text
-        return torch.logaddexp(text, cached + math.log(self.config.cache_share))
+        own = cached @ encoded.own.T + math.log(self.config.cache_share)
+        return torch.logaddexp(text, own.masked_fill(encoded.own.sum(dim=1) == 0, -torch.inf))
 
     def losses(self, images: ImageFeatures, encoded: EncodedClasses, labels: Int[Tensor, " b"]) -> dict[str, Tensor]:
         """Cross entropy of the texts and of the cache."""
         text, cached = self._both(images, encoded)
+        cached = cached @ encoded.own.T
         return {"text": cross_entropy(text.float(), labels), "cache": cross_entropy(cached.float(), labels)}
 
 

@@ -70,19 +70,27 @@ def test_hegraphadapter_is_a_loop_over_edges(training):
     gathered = [received(visual[k], k, v, visual, v, visual, others, with_self=False) for k in range(3)]
     shifted = [(normalize(key + 0.2 * gathered[label], dim=0), label) for key, label in keys]
     by_text = SCALE * new @ torch.stack([row / row.norm() for row in rows]).T
-    by_cache = torch.zeros(len(new), 3)
-    for column, k in enumerate(positions):
-        for key, label in shifted:
-            if label == k:
-                by_cache[:, column] += SCALE * torch.exp(new @ key - 1) / COUNTS[k]
+    of_cache = torch.zeros(len(new), 3)
+    for key, label in shifted:
+        of_cache[:, label] += SCALE * torch.exp(new @ key - 1) / COUNTS[label]
+    nothing = torch.zeros(len(new))
+    shares = torch.stack([nothing if k is None else of_cache.softmax(1)[:, k] for k in positions], dim=1)
+    by_cache = torch.stack([nothing if k is None else of_cache[:, k] for k in positions], dim=1)
     draws = GeneratorDraws(torch.Generator().manual_seed(0)) if training else None
     encoded = head.encode_classes(listed, draws)
-    expected = torch.log(by_text.softmax(1) + 0.7 * by_cache.softmax(1))
+    expected = torch.log(by_text.softmax(1) + 0.7 * shares)
     torch.testing.assert_close(head.logits(ImageFeatures(new), encoded), expected, atol=1e-3, rtol=1e-3)
     labels = torch.tensor([2, 1, 2, 1])
     terms = head.losses(ImageFeatures(new), encoded, labels)
     torch.testing.assert_close(terms["text"], cross_entropy(by_text, labels), atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(terms["cache"], cross_entropy(by_cache, labels), atol=1e-3, rtol=1e-3)
+
+
+def test_a_new_class_with_the_name_of_a_known_one_does_not_take_every_image_of_the_new_ones():
+    model, _ = prepared("head", "hegraphadapter")
+    listed = text(("elk", NAMES[1], "fox"), seed=8)
+    seen = normalize(listed.weights + 0.1 * unit(3, WIDTH, seed=5), dim=-1)
+    assert logits(model, seen, listed).argmax(dim=1).tolist() == [0, 1, 2]
 
 
 def test_negative_texts_are_prompts_where_there_is_a_tower(small_backbone):
