@@ -86,11 +86,18 @@ def test_hegraphadapter_is_a_loop_over_edges(training):
     torch.testing.assert_close(terms["cache"], cross_entropy(by_cache, labels), atol=1e-3, rtol=1e-3)
 
 
-def test_a_new_class_with_the_name_of_a_known_one_does_not_take_every_image_of_the_new_ones():
+def test_a_new_class_with_the_name_of_a_known_one_has_its_share_of_the_cache_and_the_others_none():
     model, _ = prepared("head", "hegraphadapter")
-    listed = text(("elk", NAMES[1], "fox"), seed=8)
-    seen = normalize(listed.weights + 0.1 * unit(3, WIDTH, seed=5), dim=-1)
-    assert logits(model, seen, listed).argmax(dim=1).tolist() == [0, 1, 2]
+    new = images([0, 1, 2, 2], seed=4)
+
+    def added(listed):
+        by_text = (SCALE * new @ model.head.encode_classes(listed).text.T).softmax(dim=1)
+        return logits(model, new, listed).exp() - by_text
+
+    known, among_new = added(text()), added(text(("elk", NAMES[1], "fox"), seed=8))
+    torch.testing.assert_close(among_new[:, 1], known[:, 1], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(among_new[:, [0, 2]], torch.zeros(len(new), 2), atol=1e-6, rtol=0)
+    assert known[:, 1].min() < 0.5
 
 
 def test_negative_texts_are_prompts_where_there_is_a_tower(small_backbone):
