@@ -50,6 +50,8 @@ class FromTextConfig:
 class FromText(AbstractHead):
     """Cosines with one trained vector a known class, and with the text of any other."""
 
+    started: Tensor
+
     def __init__(self, config: FromTextConfig, context: BuildContext) -> None:
         super().__init__()
         self.scale = context.logit_scale
