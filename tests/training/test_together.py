@@ -30,7 +30,15 @@ def runs(name, counts=(20, 24, 44), dtype=torch.float32, **settings):
         templates, weights = (t.to(dtype) for t in (data.classes.templates, data.classes.weights))
         classes = replace(data.classes, templates=templates, weights=weights)
         found.append(Run(model, TrainingSet(ImageFeatures(data.images.pooled.to(dtype)), data.labels, classes), seed))
-    config = replace(load_method(name).training, steps=None, epochs=12, batch_size=20, warmup_epochs=1, **settings)
+    config = replace(
+        load_method(name).training,
+        steps=None,
+        steps_per_shot=None,
+        epochs=12,
+        batch_size=20,
+        warmup_epochs=1,
+        **settings,
+    )
     return found, config
 
 
