@@ -136,11 +136,11 @@ def score(
     for logits in model.scores(features.batches(part.rows, model.pools_parts, model.reads_pixels), classes):
         if not torch.isfinite(logits).all():
             raise FloatingPointError("a score is not finite; the training diverged: lower the learning rate")
-        probabilities = logits.double().softmax(dim=1).cpu().numpy()
+        probabilities = logits.double().softmax(dim=1)
         answers.append(logits.argmax(dim=1).cpu().numpy())
-        confidences.append(probabilities.max(axis=1))
+        confidences.append(probabilities.amax(dim=1).cpu().numpy())
         if tree is not None:
-            cautious.append(tree.expected_cost_decisions(probabilities))
+            cautious.append(tree.expected_cost_decisions(probabilities.cpu().numpy()))
     chosen = np.concatenate(answers)
     scores = tallied(chosen == part.labels, np.concatenate(confidences), part.labels, len(classes))
     if tree is None:
