@@ -53,12 +53,25 @@ def _wide_products(weight: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor
 
 @torch.library.custom_op("manifolds::weighted_differences", mutates_args=())
 def _differences(weight: Tensor, x: Tensor, y: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
-    count = int(near.sum())
-    if count > DENSE_FRACTION * near.numel():
+    counts = near.sum((-2, -1))
+    dense = counts > DENSE_FRACTION * (near.shape[-2] * near.shape[-1])  # a matrix is summed alike in every batch
+    if dense.all():
         return _wide_products(weight, x, y)
-    far = weight.masked_fill(near, 0.0).to(x.dtype) if count else weight.to(x.dtype)
+    if not dense.any():
+        return _sums_with_few_near(weight, x, y, near, bool(counts.any()))
+    batch = weight.shape[:-2]
+    x, y = x.expand(*batch, *x.shape[-2:]), y.expand(*batch, *y.shape[-2:])
+    to_x, to_y = torch.empty_like(x), torch.empty_like(y)
+    to_x[dense], to_y[dense] = _wide_products(weight[dense], x[dense], y[dense])
+    few = ~dense
+    to_x[few], to_y[few] = _sums_with_few_near(weight[few], x[few], y[few], near[few], bool(counts[few].any()))
+    return to_x, to_y
+
+
+def _sums_with_few_near(weight: Tensor, x: Tensor, y: Tensor, near: Tensor, any_near: bool) -> tuple[Tensor, Tensor]:
+    far = weight.masked_fill(near, 0.0).to(x.dtype) if any_near else weight.to(x.dtype)
     to_x, to_y = _products(far, x, y)
-    if count:
+    if any_near:
         batch = weight.shape[:-2]
         *head, i, j = near.nonzero(as_tuple=True)
         rows, columns = (*head, i), (*head, j)

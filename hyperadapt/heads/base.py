@@ -4,12 +4,26 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hyperadapt.backbone import ImageFeatures
 from hyperadapt.text import ClassText
 from manifolds.regularizers import AbstractDraws
+
+
+def similarities(x: Float[Tensor, "b d"], y: Float[Tensor, "k d"]) -> Float[Tensor, "b k"]:
+    """``x @ y.T``, whose gradients round alike in a run by itself and in a batch of runs.
+
+    autograd turns the product for the gradient of a transposed matrix around, but not that of a batch of them; a sum of
+    products is a batch of one in either case.
+
+    Example:
+        >>> similarities(torch.eye(2), torch.tensor([[1.0, 2.0]])).tolist()
+        [[1.0], [2.0]]
+    """
+    return torch.einsum("bd,kd->bk", x, y)
 
 
 class AbstractHead(nn.Module, ABC):

@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from hyperadapt.adapters.base import BuildContext
 from hyperadapt.backbone import ImageFeatures
-from hyperadapt.heads.base import AbstractHead
+from hyperadapt.heads.base import AbstractHead, similarities
 from hyperadapt.heads.episodes import among_own, check_withheld, withheld_classes
 from hyperadapt.registry import register
 from hyperadapt.text import ClassText
@@ -63,7 +63,7 @@ class Cosine(AbstractHead):
 
     def logits(self, images: ImageFeatures, encoded: EncodedClasses) -> Float[Tensor, "b k"]:
         """Scaled cosines."""
-        return self.scale * images.pooled @ encoded.weights.T
+        return similarities(self.scale * images.pooled, encoded.weights)
 
     def losses(self, images: ImageFeatures, encoded: EncodedClasses, labels: Int[Tensor, " b"]) -> dict[str, Tensor]:
         """Cross entropy."""

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from hyperadapt.adapters.base import BuildContext, positions_among, rows_by_name
 from hyperadapt.backbone import ImageFeatures
-from hyperadapt.heads.base import AbstractHead
+from hyperadapt.heads.base import AbstractHead, similarities
 from hyperadapt.registry import register
 from hyperadapt.text import ClassText
 from hyperadapt.training_config import TrainingConfig
@@ -73,7 +73,7 @@ class FromText(AbstractHead):
 
     def logits(self, images: ImageFeatures, encoded: Float[Tensor, "k d"]) -> Float[Tensor, "b k"]:
         """Scaled cosines."""
-        return self.scale * images.pooled @ encoded.T
+        return similarities(self.scale * images.pooled, encoded)
 
     def losses(
         self, images: ImageFeatures, encoded: Float[Tensor, "k d"], labels: Int[Tensor, " b"]

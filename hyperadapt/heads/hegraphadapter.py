@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, log_softmax, normalize
 from hyperadapt.adapters.base import BuildContext, rows_by_name
 from hyperadapt.backbone import ImageFeatures
 from hyperadapt.errors import InputError
-from hyperadapt.heads.base import AbstractHead
+from hyperadapt.heads.base import AbstractHead, similarities
 from hyperadapt.registry import register
 from hyperadapt.shots import Shots
 from hyperadapt.text import ClassText
@@ -152,8 +152,8 @@ class HeGraphAdapter(AbstractHead):
 
     def _both(self, images: ImageFeatures, encoded: EncodedClasses) -> tuple[Tensor, Tensor]:
         """Scores of the texts for the listed classes, and of the cache for the training classes."""
-        cached = torch.exp(images.pooled @ encoded.keys.T - 1) @ self.shares.T
-        return self.scale * images.pooled @ encoded.text.T, self.scale * cached
+        cached = torch.exp(similarities(images.pooled, encoded.keys) - 1) @ self.shares.T
+        return similarities(self.scale * images.pooled, encoded.text), self.scale * cached
 
     def logits(self, images: ImageFeatures, encoded: EncodedClasses) -> Float[Tensor, "b k"]:
         """Logarithm of the weighted sum of both probabilities."""

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from hyperadapt.adapters.base import BuildContext, positions_among
 from hyperadapt.backbone import ImageFeatures
 from hyperadapt.errors import InputError
-from hyperadapt.heads.base import AbstractHead
+from hyperadapt.heads.base import AbstractHead, similarities
 from hyperadapt.registry import ZERO_SHOT_BY_NAME, register
 from hyperadapt.shots import Shots
 from hyperadapt.text import ClassText
@@ -110,7 +110,7 @@ class TipAdapter(AbstractHead):
 
     def _cached(self, images: ImageFeatures, values: Float[Tensor, "n k"], beta: float | Tensor) -> Tensor:
         """Scores of the cache, before alpha."""
-        return torch.exp(-beta * (1 - images.pooled @ self.keys.T)) @ values
+        return torch.exp(-beta * (1 - similarities(images.pooled, self.keys))) @ values
 
     def logits(self, images: ImageFeatures, encoded: EncodedClasses) -> Float[Tensor, "b k"]:
         """Scaled cosines and the cache."""

@@ -37,7 +37,7 @@ def _flat(parameters: list[nn.Parameter], config: TrainingConfig) -> torch.optim
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=rate, momentum=config.momentum, weight_decay=decay)
     kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-    return kind(groups, lr=rate, weight_decay=decay, eps=config.epsilon)
+    return kind(groups, lr=rate, weight_decay=decay, eps=config.epsilon, fused=True)
 
 
 def _riemannian(parameters: list[nn.Parameter], config: TrainingConfig) -> torch.optim.Optimizer:
@@ -112,13 +112,6 @@ class Optimizers:
             for group in part.param_groups:
                 group["lr"] = rate
             part.step()
-
-    def fuse(self) -> None:
-        """Let Adam and AdamW move each plain parameter in one pass from the first step on, which rounds differently."""
-        for part in self.parts:
-            if type(part) in (torch.optim.Adam, torch.optim.AdamW):
-                for group in part.param_groups:
-                    group["fused"] = True
 
     def state(self) -> dict[str, Tensor]:
         """Momenta and counters, one tensor an entry, named `part.parameter.entry`."""

@@ -2,12 +2,12 @@
 
 A batch of runs starts each operation once, and from the second step on repeats the operations of the first from a
 record (see `replay`). Every run keeps its own batches, random numbers, optimiser and schedule, so that it is the run it
-would have been alone, up to the rounding of batched products.
+would have been alone.
 
 Numerics: on one CPU thread 60 steps of five seeds of LatHAdapter took 0.44 to 0.48 times the time of the same runs in
-turn, half a second of it for the record; here Adam passes over each parameter once, in single runs often. After 100
-steps the weights of five seeds differed from those of single runs by up to 2e-14 in float64, 3e-5 in float32 without
-the hierarchical term and 2e-3 with it: a rounding may turn a choice among ancestors, from where on runs drift apart.
+turn, half a second of it for the record. After 150 steps in float32 on features of CLIP the weights of three seeds were
+those of single runs to the bit for 16 of 20 methods; of XR-VLM's four they differed by up to 3e-7. Where a choice hangs
+on them roundings do not stay small, so products that are differentiated are written as `heads.base.similarities`.
 """
 
 import copy
@@ -80,7 +80,6 @@ def train_together(
     total, groups = sum(training.steps for training in trainings), defaultdict(list)
     for run, training in zip(runs, trainings, strict=True):
         training.model.train()
-        training.optimizers.fuse()
         sizes = tuple(tensor.shape for tensor in run.model.state_dict().values())
         shape = (run.data.classes.names, training.sampler.size, tuple(run.data.images.pooled.shape[1:]), sizes)
         groups[shape].append(training)

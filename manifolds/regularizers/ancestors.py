@@ -14,6 +14,16 @@ from torch.autograd import Function
 BLOCK = 4096
 """Triplets at a time, so that what is computed of them stays in a cache."""
 
+
+def _blocks(count: int, problem: int) -> list[int]:
+    """Lengths of blocks of about `BLOCK` that end where problems end, so that each is summed as it would be alone."""
+    if problem <= BLOCK:
+        whole = max(1, BLOCK // max(1, problem)) * problem
+        return [min(whole, count - start) for start in range(0, count, max(1, whole))]
+    starts = range(0, problem, BLOCK)
+    return [min(BLOCK, problem - start) for start in starts] * (count // problem)
+
+
 Indices = Int[Tensor, " t"]
 Pairs = Float[Tensor, "t p"]
 
@@ -47,7 +57,7 @@ def chosen_gaps(
     """
     # the compiler refuses functions with a pushforward or a rule of their own for vmap
     kind = _Reverse if torch.compiler.is_compiling() else _ChosenGaps
-    return kind.apply(closeness, i, j, k, noise, triple_noise)  # pyright: ignore[reportReturnType]
+    return kind.apply(closeness, i, j, k, noise, triple_noise, len(i))  # pyright: ignore[reportReturnType]
 
 
 def _reaches(closeness: Tensor, *nodes: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
@@ -115,10 +125,11 @@ def _(closeness: Tensor, i: Tensor, j: Tensor, k: Tensor, noise: Tensor, triple_
 
 
 @torch.library.custom_op("manifolds::chosen_gaps_gradient", mutates_args=())
-def _backward(closeness: Tensor, inputs: list[Tensor], chosen: Tensor, grads: Tensor) -> Tensor:
+def _backward(closeness: Tensor, inputs: list[Tensor], chosen: Tensor, grads: Tensor, problem: int) -> Tensor:
     """`_gradient`, a block of triplets at a time."""
+    sizes = _blocks(len(chosen), problem)
     blocks = zip(
-        zip(*(x.split(BLOCK) for x in inputs), strict=True), chosen.split(BLOCK), grads.split(BLOCK, 1), strict=True
+        zip(*(x.split(sizes) for x in inputs), strict=True), chosen.split(sizes), grads.split(sizes, 1), strict=True
     )
     total = torch.zeros_like(closeness)
     for part, picked, columns in blocks:
@@ -127,7 +138,7 @@ def _backward(closeness: Tensor, inputs: list[Tensor], chosen: Tensor, grads: Te
 
 
 @_backward.register_fake
-def _(closeness: Tensor, inputs: list[Tensor], chosen: Tensor, grads: Tensor) -> Tensor:
+def _(closeness: Tensor, inputs: list[Tensor], chosen: Tensor, grads: Tensor, problem: int) -> Tensor:
     return torch.empty_like(closeness)
 
 
@@ -137,20 +148,26 @@ class _Reverse(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(closeness: Tensor, i: Tensor, j: Tensor, k: Tensor, noise: Tensor, triple_noise: Tensor) -> Any:
+    def forward(
+        closeness: Tensor, i: Tensor, j: Tensor, k: Tensor, noise: Tensor, triple_noise: Tensor, problem: int
+    ) -> Any:
         return _forward(closeness, i, j, k, noise, triple_noise)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        *tensors, ctx.problem = inputs
         ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(*inputs, output[1])
-        ctx.save_for_forward(*inputs, output[1])
+        ctx.save_for_backward(*tensors, output[1])
+        ctx.save_for_forward(*tensors, output[1])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         closeness, *inputs, chosen = ctx.saved_tensors
-        gradient = _gradient if torch.is_grad_enabled() else _backward
-        return gradient(closeness, inputs, chosen, grads[0]), None, None, None, None, None
+        if torch.is_grad_enabled():
+            gradient = _gradient(closeness, inputs, chosen, grads[0])
+        else:
+            gradient = _backward(closeness, inputs, chosen, grads[0], ctx.problem)
+        return gradient, None, None, None, None, None, None
 
 
 class _ChosenGaps(_Reverse):
@@ -159,10 +176,10 @@ class _ChosenGaps(_Reverse):
     generate_vmap_rule = False
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor | None) -> Any:
+    def jvp(ctx: Any, *tangents: Any) -> Any:
         closeness, i, j, k, noise, triple_noise, chosen = ctx.saved_tensors
         rows, pair, triple = _reaches(closeness, i, j, k)
-        moves = [tangents[0].index_select(0, index) for index in (i, j, k)]  # pyright: ignore[reportOptionalMemberAccess]
+        moves = [tangents[0].index_select(0, index) for index in (i, j, k)]
         of_pair = torch.lerp(moves[1], moves[0], _share(rows[0], rows[1]))
         of_triple = torch.lerp(moves[2], of_pair, _share(pair, rows[2]))
         turn = _softened(torch.softmax(triple + triple_noise, 1), of_triple)
@@ -171,13 +188,15 @@ class _ChosenGaps(_Reverse):
         return torch.stack(parts), None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Tensor) -> Any:
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> Any:
         b = info.batch_size
+        *tensors, problem = arguments
         closeness, i, j, k, *noises = (
             x.expand(b, *x.shape) if dim is None else x.movedim(dim, 0)
-            for x, dim in zip(arguments, in_dims, strict=True)
+            for x, dim in zip(tensors, in_dims[:-1], strict=True)
         )
         first = closeness.shape[1] * torch.arange(b, device=closeness.device)[:, None]
         nodes = [(index + first).flatten() for index in (i, j, k)]
-        gaps, chosen = _ChosenGaps.apply(closeness.flatten(0, 1), *nodes, *(x.flatten(0, 1) for x in noises))
+        flat = (closeness.flatten(0, 1), *nodes, *(x.flatten(0, 1) for x in noises))
+        gaps, chosen = _ChosenGaps.apply(*flat, problem)
         return (gaps.unflatten(1, (b, -1)), chosen.unflatten(0, (b, -1))), (1, 0)

@@ -181,7 +181,7 @@ def _nearness(manifold: AbstractManifold, points: Float[Tensor, "n d"]) -> Float
     s = square * ratio.square()
     way = u * (ratio * (1 + c * s).sqrt())
     lengths = torch.addcmul(-s.T, s, -1 - 2 * c * s.T)
-    return torch.addmm(lengths, way, way.T, alpha=2).clamp(max=0)
+    return torch.add(lengths, way @ way.T, alpha=2).clamp(max=0)
 
 
 def hier_term(

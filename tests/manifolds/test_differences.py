@@ -113,3 +113,15 @@ def test_sums_broadcast_over_leading_axes():
         alone = weighted_differences(w[i], many[i], y, mask[i])
         assert torch.allclose(to_x[i], alone[0], rtol=1e-5, atol=1e-6)
         assert torch.allclose(to_y[i], alone[1], rtol=1e-5, atol=1e-6)
+
+
+def test_a_matrix_is_summed_alike_in_every_batch():
+    sets = [points(kind, n=24, dim=64) for kind in ("apart", "cluster", "near pairs")]
+    w = torch.stack([weights(24, 24)] * 3)
+    x, y = (torch.stack(part) for part in zip(*sets, strict=True))
+    mask = torch.stack([near(*each) for each in sets])
+    batches = weighted_differences(w, x, y, mask), torch.vmap(weighted_differences)(w, x, y, mask)
+    for i in range(3):
+        alone = weighted_differences(w[i], x[i], y[i], mask[i])
+        for sums in batches:
+            assert all(torch.equal(batched[i], one) for batched, one in zip(sums, alone, strict=True))

@@ -14,6 +14,7 @@ from manifolds.regularizers import (
     hier_term,
     mine_triplets,
 )
+from manifolds.regularizers.ancestors import chosen_gaps
 from manifolds.regularizers.hier import _nearness
 
 MANIFOLDS = [PoincareBall(0.1), PoincareBall(1.0), Euclidean()]
@@ -336,6 +337,33 @@ def test_many_hierarchies_at_once_are_those_one_by_one(manifold):
         assert value > 0
         for together, single in zip(batched, alone, strict=True):
             torch.testing.assert_close(together[i], single, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("triplets", [40, 1500, 5000])
+def test_gradients_of_a_batch_of_problems_are_those_of_each_to_the_bit(triplets):
+    draw = generator(7)
+    closeness = torch.randn(4, 30, 6, generator=draw)
+    nodes = [torch.randint(30, (4, triplets), generator=draw) for _ in range(3)]
+    noises = [torch.randn(4, triplets, 6, generator=draw) for _ in range(2)]
+
+    def gradient(closeness, *rest):
+        return torch.func.vjp(lambda c: chosen_gaps(c, *rest)[0].cos(), closeness)[1](torch.ones(3, triplets))[0]
+
+    batched = torch.vmap(gradient)(closeness, *nodes, *noises)
+    leaf = closeness.clone().requires_grad_()
+    torch.vmap(lambda c, *rest: chosen_gaps(c, *rest)[0].cos())(leaf, *nodes, *noises).sum().backward()
+    for i in range(4):
+        alone = closeness[i].clone().requires_grad_()
+        chosen_gaps(alone, *(each[i] for each in (*nodes, *noises)))[0].cos().sum().backward()
+        assert torch.equal(leaf.grad[i], alone.grad)
+        torch.testing.assert_close(batched[i], alone.grad)
+
+
+def test_similarities_of_a_batch_are_those_of_each_to_the_bit():
+    ball = PoincareBall(0.5)
+    points = ball.expmap0(torch.randn(3, 74, 256, generator=generator(8)))
+    batched = torch.vmap(lambda p: _nearness(ball, p))(points)
+    assert all(torch.equal(batched[i], _nearness(ball, points[i])) for i in range(3))
 
 
 def test_recorded_numbers_are_given_once_and_only_in_the_shape_that_was_recorded():

@@ -4,15 +4,18 @@ from dataclasses import replace
 import pytest
 import torch
 
+from hyperadapt.adapters.base import BuildContext
 from hyperadapt.backbone import ImageFeatures
 from hyperadapt.errors import InputError
 from hyperadapt.methods import load_method, named_methods
+from hyperadapt.model import build_model
 from hyperadapt.parts import PartFeatures
+from hyperadapt.text import ClassText
 from hyperadapt.training import Run, TrainingSet, train, train_together, why_apart
 from hyperadapt.training.replay import RecordError
 from hyperadapt.training.together import _Stack
 from hyperadapt.training_config import TrainingConfig
-from tests.training.runs import method_scene, scene
+from tests.training.runs import method_scene, scene, unit
 
 TRAINED = [name for name, method in named_methods().items() if method.training is not None and not method.needs_tower]
 
@@ -70,6 +73,25 @@ def test_in_float32_weights_agree_to_a_hundred_thousandth(name):
     for run, model in zip(together, models, strict=True):
         for (key, value), other in zip(run.model.state_dict().items(), model.state_dict().values(), strict=True):
             assert torch.allclose(value, other, rtol=0, atol=1e-5), key
+
+
+@pytest.mark.parametrize("name", ["lathadapter-faithful", "clip-adapter-both", "hegraphadapter"])
+def test_at_the_size_of_real_features_no_rounding_grows(name):
+    classes = ClassText(tuple("abcdefghij"), unit(2, 10, 256, seed=0), unit(10, 256, seed=1))
+    together = []
+    for seed in (1, 2):
+        images = unit(96, 256, seed=seed + 1)
+        labels = torch.arange(96) % 10
+        counts = tuple(labels.bincount().tolist())
+        model = build_model(load_method(name), BuildContext(classes, 256, None, 100.0, 96, counts), seed)
+        model.prepare(ImageFeatures(images), labels, classes)
+        together.append(Run(model, TrainingSet(ImageFeatures(images), labels, classes), seed))
+    config = replace(load_method(name).training, steps=40)
+    models, _ = apart(together, config)
+    train_together(together, config)
+    for run, model in zip(together, models, strict=True):
+        for (key, value), other in zip(run.model.state_dict().items(), model.state_dict().values(), strict=True):
+            assert torch.allclose(value, other, rtol=0, atol=1e-6), key
 
 
 @pytest.mark.parametrize("name", TRAINED)
