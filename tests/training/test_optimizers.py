@@ -39,22 +39,6 @@ def test_full_batches_without_a_loop_give_the_same_weights(kind, reference):
     torch.testing.assert_close(mine.model.head.weight, bare.model.head.weight, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["sgd", "adam", "adamw"])
-def test_fused_optimisers_move_as_plain_ones_do(kind):
-    config = TrainingConfig(kind, 0.1, 0.01, 0.9, steps=5)
-    models = [scene().model, scene().model]
-    plain, fused = (Optimizers(model, config, Schedule(config, 5, 1)) for model in models)
-    fused.fuse()
-    assert all(group["fused"] for part in fused.parts for group in part.param_groups) == (kind != "sgd")
-    generator = torch.Generator().manual_seed(1)
-    for step in range(5):
-        grad = torch.randn(models[0].head.weight.shape, generator=generator)
-        for model, optimizers in zip(models, (plain, fused), strict=True):
-            model.head.weight.grad = grad.clone()
-            optimizers.step(step)
-    torch.testing.assert_close(models[0].head.weight, models[1].head.weight, atol=1e-6, rtol=1e-6)
-
-
 class Points(Linear):
     """A linear head with a bias, a scale, and points of a manifold that are drawn to a target."""
 
