@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 from hyperadapt.errors import InputError
 from hyperadapt.parts import PartFeatures, part_reader
 from hyperadapt.pixels import ViewPixels
-from hyperadapt.text import TextTower
+from hyperadapt.text_tower import TextTower
 
 
 @dataclass(frozen=True)

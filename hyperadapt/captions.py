@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hyperadapt.data.pairs import Negative
-from hyperadapt.text import ClassText, TextTower
+from hyperadapt.text import ClassText
+from hyperadapt.text_tower import TextTower
 from manifolds.regularizers import AbstractDraws
 
 

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from hyperadapt.text import NOT_DEEPER, ClassText, TextTower
+from hyperadapt.text import ClassText
+from hyperadapt.text_tower import NOT_DEEPER, TextTower
 
 FIRST_WORDS = "a photo of a"
 CONTEXT_STD, ATTRIBUTE_STD = 0.02, 0.01

@@ -12,7 +12,8 @@ from torch import nn
 from hyperadapt.adapters.base import BuildContext
 from hyperadapt.methods import Method
 from hyperadapt.model import build_model
-from hyperadapt.text import ClassText, TextTower
+from hyperadapt.text import ClassText
+from hyperadapt.text_tower import TextTower
 
 TOWER, PART_WIDTH, EMBED_DIM = "ViT-B-16", 768, 512
 CLASSES, SHOTS = 100, 16

@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from hyperadapt.errors import InputError
 from hyperadapt.prompt_pass import in_turn, plain_transformer
-from hyperadapt.text import TextTower
+from hyperadapt.text_tower import TextTower
 
 REMEMBERED_BYTES = 2 * 2**30
 TEMPLATE = "a photo of a {}."

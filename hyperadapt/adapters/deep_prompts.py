@@ -7,7 +7,8 @@ from torch import Tensor
 from hyperadapt.backbone import ImageFeatures
 from hyperadapt.contexts import CONTEXT_STD, FIRST_WORDS
 from hyperadapt.image_pass import ImagePass
-from hyperadapt.text import ClassText, TextTower
+from hyperadapt.text import ClassText
+from hyperadapt.text_tower import TextTower
 
 
 def text_prompts(tower: TextTower, depth: int, length: int) -> tuple[Float[Tensor, "l m w"], str]:

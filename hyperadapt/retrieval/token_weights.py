@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hyperadapt.text import TextTower
+from hyperadapt.text_tower import TextTower
 
 
 @final

@@ -12,7 +12,8 @@ from hyperadapt.backbone import ImageFeatures
 from hyperadapt.errors import InputError
 from hyperadapt.methods import load_method, method_from_dict
 from hyperadapt.model import build_model
-from hyperadapt.text import TextTower, class_text
+from hyperadapt.text import class_text
+from hyperadapt.text_tower import TextTower
 from hyperadapt.training import TrainingSet, loss_terms, train
 from hyperadapt.training.step import Stepper
 from hyperadapt.training_config import TrainingConfig

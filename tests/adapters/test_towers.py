@@ -15,7 +15,8 @@ from hyperadapt.backbone import ImageFeatures, load_backbone
 from hyperadapt.errors import InputError
 from hyperadapt.methods import load_method, method_from_dict
 from hyperadapt.model import build_model
-from hyperadapt.text import TextTower, class_text
+from hyperadapt.text import class_text
+from hyperadapt.text_tower import TextTower
 from hyperadapt.tower_weights import Remembered
 from hyperadapt.training import TrainingSet, loss_terms, train
 from hyperadapt.training.distributed import World

@@ -17,7 +17,8 @@ from hyperadapt.heads.xrvlm.unified_attention import UnifiedAttention
 from hyperadapt.methods import load_method
 from hyperadapt.model import build_model
 from hyperadapt.parts import PartFeatures
-from hyperadapt.text import ClassText, TextTower, class_text
+from hyperadapt.text import ClassText, class_text
+from hyperadapt.text_tower import TextTower
 from manifolds.regularizers import GeneratorDraws
 
 NAMES = ("ant", "bee", "cat")
