@@ -55,8 +55,9 @@ class APoLLoConfig:
 class CrossModalAdapter(nn.Module):
     """x + attention over features of its own modality + attention over the other one's + two layers, normalised.
 
-    Each sum enters the next through a layer norm. The last map of every part starts at zero, so that features start as
-    they are.
+    Each sum enters the next through a layer norm. What a part gives is divided by the root of the width, for features
+    have length 1 and normed ones that root. The last map of every part starts at zero, so that features start as they
+    are.
 
     Args:
         width: of a feature.
@@ -68,6 +69,7 @@ class CrossModalAdapter(nn.Module):
         super().__init__()
         if width % heads:
             raise InputError(f"apollo needs heads that divide the width {width} of features, got {heads}")
+        self.root = width**0.5
         self.to_own = nn.MultiheadAttention(width, heads)
         self.to_other = nn.MultiheadAttention(width, heads)
         self.layers = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width))
@@ -88,8 +90,8 @@ class CrossModalAdapter(nn.Module):
         """
         for attention, norm, seen in zip((self.to_own, self.to_other), self.norms, (own, other), strict=True):
             keys = norm(seen)
-            x = x + attention(norm(x), keys, keys, need_weights=False)[0]
-        return normalize(x + self.layers(x), dim=-1)
+            x = x + attention(norm(x), keys, keys, need_weights=False)[0] / self.root
+        return normalize(x + self.layers(x) / self.root, dim=-1)
 
 
 @register(
@@ -110,7 +112,8 @@ class APoLLo(AbstractAdapter):
     the adapters attend to what is kept of the training classes, frozen class features and frozen class means of the
     shots, so that no score depends on which other classes are listed or which other images are in a batch, and new
     names are served by the same weights;
-    norms stand before each part and last maps start at zero, so that training starts at MaPLe;
+    norms stand before each part, what it gives is brought to the length of a feature, and last maps start at zero, so
+    that training starts at MaPLe and stays near it at the paper's rate;
     the augmented branch takes, for each image, an image of its class (a generated one, else a random view of a shot)
     through the prompts and the adapter, and for each class a text (a caption, else a template) through the frozen tower
     and the adapter;

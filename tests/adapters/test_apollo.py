@@ -105,9 +105,9 @@ def test_a_cross_modal_adapter_is_a_loop_over_features_and_heads():
             (adapter.to_own, adapter.norms[0], own),
             (adapter.to_other, adapter.norms[1], other),
         ):
-            row = row + attended(attention, normed(row, norm), normed(seen, norm))
+            row = row + attended(attention, normed(row, norm), normed(seen, norm)) / math.sqrt(len(row))
         first, second = adapter.layers[1], adapter.layers[3]
-        row = row + second((first(normed(row, adapter.layers[0]))).clamp(min=0))
+        row = row + second((first(normed(row, adapter.layers[0]))).clamp(min=0)) / math.sqrt(len(row))
         rows.append(row / row.norm())
     close(adapter(x, own, other), torch.stack(rows))
 
