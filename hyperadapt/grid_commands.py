@@ -17,7 +17,8 @@ from hyperadapt.report.layout import FORMATS
 from hyperadapt.report.mistakes import mistakes_table
 from hyperadapt.report.papers import paper_tables
 from hyperadapt.report.published import read_published
-from hyperadapt.report.records import read_groups
+from hyperadapt.report.recalls import recall_tables
+from hyperadapt.report.records import groups_of, read_records
 from hyperadapt.results import write_bytes
 from hyperadapt.terminal import TerminalReporter, plain_lines
 
@@ -63,13 +64,15 @@ def collect_results(arguments: argparse.Namespace) -> int:
 
 def show_tables(arguments: argparse.Namespace) -> int:
     """Tables of the results of a bench or a grid."""
-    groups = read_groups(arguments.folder)
+    records = read_records(arguments.folder)
+    groups = groups_of(records, arguments.folder)
     rows = [row for path in arguments.published for row in read_published(path)]
     tables = paper_tables(groups, rows)
     over_trees = (mistakes_table(group, arguments.reference) for group in groups)
     tables += [each for each in over_trees if each is not None]
     if arguments.details:
         tables += [detail_table(group, arguments.reference) for group in groups]
+    tables += recall_tables(records)
     text = FORMATS[arguments.format](tables)
     if arguments.out is None:
         print(text, end="")

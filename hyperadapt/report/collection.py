@@ -11,7 +11,7 @@ from hyperadapt.results import read_json, write_bytes
 FORMAT = "hyperadapt results 1"
 LEFT_OUT = ("class_names", "details", "history")
 """What tables do without or show as missing: names of classes, counts by class, calibration, loss terms."""
-INLINE = ("counts", "mistakes", "seconds")
+INLINE = ("counts", "recall", "mistakes", "seconds")
 """What differs from run to run and is written where the run is."""
 
 
@@ -22,7 +22,8 @@ def result_files(folder: Path) -> list[dict[str, Any]]:
         InputError: when there is none.
     """
     paths = [*sorted(folder.glob("*.json")), *sorted((folder / "cells").glob("*.json"))]
-    records = [record for record in map(read_json, paths) if "counts" in record and record.get("protocol") != "fit"]
+    records = [record for record in map(read_json, paths) if record.get("protocol") != "fit"]
+    records = [record for record in records if "counts" in record or "recall" in record]
     if not records:
         raise InputError(f"no result file in {folder}; give the folder of a bench or of a grid")
     return records

@@ -58,16 +58,36 @@ class Group:
         return sum(len(seeds) for seeds in self.expected.values())
 
 
-def read_groups(folder: Path) -> list[Group]:
-    """The runs of a folder of `hyperadapt bench`, of a grid, or of a collected file.
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """The runs of a folder of `hyperadapt bench`, of a grid, or of a collected file, each method by a name of its own.
+
+    Raises:
+        InputError: when there is no result.
+    """
+    records = expand(read_json(folder), str(folder)) if folder.is_file() else result_files(folder)
+    settings: dict[str, dict[str, None]] = {}
+    for record in records:
+        settings.setdefault(record["method"]["name"], {})[_settings(record)] = None
+    for record in records:
+        if len(settings[record["method"]["name"]]) > 1:
+            record["method"] = {**record["method"], "name": f"{record['method']['name']} ({_settings(record)})"}
+    return records
+
+
+def groups_of(records: Iterable[dict[str, Any]], folder: Path) -> list[Group]:
+    """Runs of protocols that count right answers, by the tables they belong to.
 
     What should be there is what the grid's file says, else every method on every data set with the shots and seeds that
     are there at all.
 
+    Args:
+        records: from `read_records`.
+        folder: where they were read.
+
     Raises:
-        InputError: when there is no result, or two of the same run with other data.
+        InputError: when two are of the same run with other data.
     """
-    records = _records(folder)
+    records = [record for record in records if "counts" in record]
     places = list(dict.fromkeys(_place(record) for record in records))
     plan = _planned(folder, records)
     groups = []
@@ -88,17 +108,6 @@ def read_groups(folder: Path) -> list[Group]:
                 expected[key] = (*expected.get(key, ()), seed)
         groups.append(Group(*place, runs, expected or _product(runs)))
     return groups
-
-
-def _records(folder: Path) -> list[dict[str, Any]]:
-    records = expand(read_json(folder), str(folder)) if folder.is_file() else result_files(folder)
-    settings: dict[str, dict[str, None]] = {}
-    for record in records:
-        settings.setdefault(record["method"]["name"], {})[_settings(record)] = None
-    for record in records:
-        if len(settings[record["method"]["name"]]) > 1:
-            record["method"] = {**record["method"], "name": f"{record['method']['name']} ({_settings(record)})"}
-    return records
 
 
 def _settings(record: Record) -> str:

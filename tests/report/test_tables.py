@@ -15,7 +15,8 @@ from hyperadapt.report.details import detail_table
 from hyperadapt.report.layout import FORMATS, MISSING, Section, Table, latex
 from hyperadapt.report.papers import paper_tables
 from hyperadapt.report.published import read_published
-from hyperadapt.report.records import read_groups
+from hyperadapt.report.recalls import recall_tables
+from hyperadapt.report.records import groups_of, read_records
 from tests.grid.scenes import write_grid
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "benchmarks" / "published"
@@ -45,6 +46,10 @@ def write(folder, dataset, method, seed, protocol="base-to-novel", shots=16, tol
         record["test_sets"] = [{"dataset": name} for name in tests]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{len(list(folder.iterdir()))}.json").write_text(json.dumps(record))
+
+
+def read_groups(place):
+    return groups_of(read_records(place), place)
 
 
 @pytest.fixture
@@ -289,3 +294,51 @@ def test_what_is_no_collected_file_is_refused_in_one_line(tmp_path, capsys):
     (tmp_path / "other.json").write_text('{"runs": []}')
     assert main(["bench", "table", str(tmp_path / "other.json")]) == 2
     assert "no file of `hyperadapt bench collect`" in capsys.readouterr().err
+
+
+def write_recall(folder, method, seed, hits, **changed):
+    """A result file of retrieval whose recalls at 1 are `hits` of 50 and of 200."""
+    keys = [f"{direction}@{k}" for direction in ("image_to_text", "text_to_image") for k in (1, 5, 10)]
+    totals = dict(zip(keys, [50] * 3 + [200] * 3, strict=True))
+    recall = {key: {"hits": hits + 4 * i, "total": totals[key]} for i, key in enumerate(keys)}
+    record = {
+        "protocol": "retrieval",
+        "dataset": "pairs",
+        "backbone": "ViT-B-16:openai",
+        "seed": seed,
+        "recall": recall,
+    }
+    record["method"] = {"name": method, "summary": ""}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"pairs-{method}-{seed}-{len(list(folder.iterdir()))}.json").write_text(json.dumps({**record, **changed}))
+
+
+def test_recall_is_the_mean_over_seeds_in_both_directions(tmp_path):
+    for seed, hits in ((1, 10), (2, 20)):
+        write_recall(tmp_path, "zero-shot", seed, hits)
+    write_recall(tmp_path, "dcar", 1, 25)
+    (table,) = recall_tables(read_records(tmp_path))
+    rows = rows_of(table, "pairs")
+    assert rows["zero-shot"]["i2t R@1"] == "30.00"  # 15 of 50
+    assert rows["zero-shot"]["i2t R@10"] == "46.00"  # 23 of 50
+    assert rows["zero-shot"]["t2i R@1"] == "13.50"  # 27 of 200
+    assert (rows["zero-shot"]["seeds"], rows["dcar"]["seeds"]) == ("2", "1")
+
+
+def test_retrieval_stands_beside_other_protocols_and_in_collected_files(two_sets, tmp_path, capsys):
+    write_recall(two_sets, "zero-shot", 1, 10)
+    assert main(["bench", "table", str(two_sets), "--no-details"]) == 0
+    of_folder = capsys.readouterr().out
+    assert "## base-to-novel" in of_folder
+    assert "## retrieval, ViT-B-16:openai" in of_folder
+    assert main(["bench", "collect", str(two_sets), "--out", str(tmp_path / "all.json")]) == 0
+    capsys.readouterr()
+    assert main(["bench", "table", str(tmp_path / "all.json"), "--no-details"]) == 0
+    assert capsys.readouterr().out == of_folder
+
+
+def test_two_results_of_one_retrieval_run_are_refused(tmp_path, capsys):
+    write_recall(tmp_path, "zero-shot", 1, 10)
+    write_recall(tmp_path, "zero-shot", 1, 10, views=4)
+    assert main(["bench", "table", str(tmp_path)]) == 2
+    assert "two results of retrieval with zero-shot on pairs, seed 1" in capsys.readouterr().err
