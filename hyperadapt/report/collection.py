@@ -9,8 +9,8 @@ from hyperadapt.errors import InputError
 from hyperadapt.results import read_json, write_bytes
 
 FORMAT = "hyperadapt results 1"
-LEFT_OUT = ("class_names", "details", "history")
-"""What tables do without or show as missing: names of classes, counts by class, calibration, loss terms."""
+LEFT_OUT = ("class_names", "details", "history", "cell", "ran")
+"""What tables do without or show as missing: names of classes, counts by class, calibration, losses, where a grid ran."""
 INLINE = ("counts", "recall", "mistakes", "seconds")
 """What differs from run to run and is written where the run is."""
 
