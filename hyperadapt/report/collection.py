@@ -10,7 +10,7 @@ from hyperadapt.results import read_json, write_bytes
 
 FORMAT = "hyperadapt results 1"
 LEFT_OUT = ("class_names", "details", "history", "cell", "ran")
-"""What tables do without or show as missing: names of classes, counts by class, calibration, losses, where a grid ran."""
+"""What tables do without or show as missing: names of classes, counts by class, calibration, losses, where it ran."""
 INLINE = ("counts", "recall", "mistakes", "seconds")
 """What differs from run to run and is written where the run is."""
 
