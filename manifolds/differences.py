@@ -53,6 +53,7 @@ def _wide_products(weight: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor
 
 @torch.library.custom_op("manifolds::weighted_differences", mutates_args=())
 def _differences(weight: Tensor, x: Tensor, y: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
+    near = near.expand(weight.shape)  # one mask may serve several weights
     counts = near.sum((-2, -1))
     dense = counts > DENSE_FRACTION * (near.shape[-2] * near.shape[-1])  # a matrix is summed alike in every batch
     if dense.all():

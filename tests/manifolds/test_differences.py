@@ -93,9 +93,10 @@ def test_float32_second_derivatives_of_a_distance_matrix():
     assert (hessian - truth).norm() < 1e-4 * truth.norm()
 
 
-def test_sums_map_over_batches():
-    x, y = points("near pairs", n=8)
-    w = torch.stack([weights(8, 8), weights(8, 8).flip(0)])
+@pytest.mark.parametrize("n", [8, 40])
+def test_sums_map_over_batches(n):
+    x, y = points("near pairs", n=n)
+    w = torch.stack([weights(n, n), weights(n, n).flip(0)])
     mask = near(x, y)
     mapped = torch.vmap(lambda v: weighted_differences(v, x, y, mask))(w)
     for i in range(2):
