@@ -86,7 +86,7 @@ def test_a_recipe_that_cannot_be_run_is_refused(change, complaint, tmp_path):
 def test_the_shipped_recipes_expand():
     folder = Path(__file__).resolve().parents[2] / "benchmarks" / "grids"
     counts = {path.stem: len(cells_of(path)) for path in sorted(folder.glob("*.yaml"))}
-    assert counts.keys() == {"eleven", "feature-sets", "imagenet-features", "transfer", "world"}
+    assert counts.keys() == {"eleven", "feature-sets", "imagenet-features", "transfer", "world", "world-towers"}
     eleven = [cell for cell in cells_of(folder / "eleven.yaml") if cell.protocol == "few-shot"]
     assert len(eleven) == 11 * 3 * 5 * len({cell.method.name for cell in eleven})
     assert {cell.protocol for cell in cells_of(folder / "world.yaml")} == set(PROTOCOLS)
