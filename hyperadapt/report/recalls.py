@@ -6,11 +6,11 @@ from statistics import fmean
 from hyperadapt.errors import InputError
 from hyperadapt.report.layout import Section, Table, in_per_cent
 from hyperadapt.report.records import Record
-from hyperadapt.retrieval.recall import RANKS
+from hyperadapt.retrieval.recall import TITLES
 
 Runs = dict[int, Record]
 """Results by seed."""
-HEADER = ("method", *(f"{direction} R@{k}" for direction in ("i2t", "t2i") for k in RANKS), "seeds")
+HEADER = ("method", *TITLES, "seeds")
 NOTE = "Per cent, means over seeds; i2t: captions of an image, t2i: images of a caption."
 
 

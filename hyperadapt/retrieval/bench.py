@@ -15,7 +15,7 @@ from hyperadapt.report.table import percent
 from hyperadapt.results import identity, peak_memory_mib, read_json, versions, write_json
 from hyperadapt.retrieval.features import AbstractPairFeatures
 from hyperadapt.retrieval.fit import build_pair_model, fit_pairs, score_pairs
-from hyperadapt.retrieval.recall import RANKS
+from hyperadapt.retrieval.recall import TITLES
 from hyperadapt.training import RunFolder
 
 SELECTION = "fixed settings; the last step is scored; no validation or test pair is used in training"
@@ -97,7 +97,7 @@ def _galleries(features: AbstractPairFeatures) -> int:
     return len(set(features.pairs.galleries[features.pairs.part("test").rows].tolist()))
 
 
-HEADER = ("method", *(f"{direction} R@{k}" for direction in ("i2t", "t2i") for k in RANKS), "s/run", "trained")
+HEADER = ("method", *TITLES, "s/run", "trained")
 
 
 def recall_rows(records: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:

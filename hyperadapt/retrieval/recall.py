@@ -11,6 +11,8 @@ from torch.nn.functional import normalize
 
 RANKS: Final = (1, 5, 10)
 """The k at which retrieval papers report recall."""
+TITLES: Final = tuple(f"{direction} R@{k}" for direction in ("i2t", "t2i") for k in RANKS)
+"""Titles of the columns of a table: captions of an image, then images of a caption."""
 
 TIE: Final = 1e-6
 """Cosines that differ by less are tied: float32 products of equal rows differ by some 1e-7 from place to place."""
