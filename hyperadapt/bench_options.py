@@ -145,7 +145,7 @@ def _add_protocol_options(command: argparse.ArgumentParser, shots: Sequence[int]
         "--together",
         action="store_true",
         help="train the seeds of a method as one computation where it works on stored features: equal to a rounding, "
-        "not resumed inside a run; five seeds of LatHAdapter take half the time, XR-VLM gains nothing",
+        "not resumed inside a run; pays for lathadapter-faithful (half the time), hardly for methods of large products",
     )
     add_run_options(command, (*MAIN_METHODS, "lathadapter-faithful"), None, shots)
 

@@ -4,10 +4,13 @@ A batch of runs starts each operation once, and from the second step on repeats 
 record (see `replay`). Every run keeps its own batches, random numbers, optimiser and schedule, so that it is the run it
 would have been alone.
 
-Numerics: on one CPU thread 60 steps of five seeds of LatHAdapter took 0.45 to 0.58 times the time of the same runs in
-turn, half a second of it for the record. After 150 steps in float32 on features of CLIP the weights of three seeds were
-those of single runs to the bit for 16 of 20 methods; of XR-VLM's four they differed by up to 3e-7. Where a choice hangs
-on them roundings do not stay small; `heads.base.similarities` keeps products alike whose gradients would round apart.
+On one CPU thread 60 steps of five seeds of `lathadapter-faithful`, whose steps are many small operations, took 0.42 to
+0.55 times the time of the same runs in turn (median 0.46), half a second of it for the record. `lathadapter`, most of
+whose time goes into products of large matrices, took 0.79 to 1.01 times.
+
+Numerics: after 150 steps in float32 on features of CLIP the weights of three seeds were those of single runs to the bit
+for 16 of 20 methods; of XR-VLM's four they differed by up to 6e-7. Where a choice hangs on them roundings do not stay
+small; `heads.base.similarities` keeps products alike whose gradients would round apart.
 """
 
 import copy
@@ -18,7 +21,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 from torch.func import functional_call, vmap
+from torch.nn.functional import linear
+from torch.overrides import TorchFunctionMode
 
 from hyperadapt.backbone import ImageFeatures
 from hyperadapt.errors import InputError
@@ -166,7 +172,8 @@ class _Stack:
 
     def _losses_and_gradients(self, images: Tensor, labels: Tensor, *numbers: Tensor) -> list[Tensor]:
         """Terms of all runs, then the gradient of each stacked parameter that the losses reach or an empty tensor."""
-        terms: dict[str, Tensor] = vmap(self._terms)(self.parameters, self.buffers, images, labels, list(numbers))
+        with _LinearLayers():
+            terms: dict[str, Tensor] = vmap(self._terms)(self.parameters, self.buffers, images, labels, list(numbers))
         self.names = tuple(terms)
         total = torch.stack(list(terms.values())).sum()
         grads = torch.autograd.grad(total, self.trained, allow_unused=True)
@@ -214,3 +221,42 @@ class _Terms(nn.Module):
         """Terms of a batch; `numbers` are recorded tensors or an object that draws."""
         draws = RecordedDraws(numbers) if isinstance(numbers, list) else numbers
         return loss_terms(self.model, self.classes, ImageFeatures(images), labels, draws)
+
+
+class _LinearLayers(TorchFunctionMode):
+    """Puts `_Linear` in the place of `linear`."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is not linear or kwargs:
+            return func(*args, **(kwargs or {}))
+        return _Linear.apply(*args, *[None] * (3 - len(args)))
+
+
+class _Linear(Function):
+    """`linear`, whose weight has a gradient in its own layout when runs are batched, as it has in a run by itself.
+
+    autograd's gradient of a batch of transposed weights is transposed, and putting that of large weights in order cost
+    a tenth of a step.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return linear(x, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
+        x, weight, bias = inputs
+        ctx.biased = bias is not None
+        ctx.save_for_backward(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        x, weight = ctx.saved_tensors
+        rows, grad = (t.reshape(-1, t.shape[-1]) for t in (x, grads[0]))
+        of_x = grads[0] @ weight if ctx.needs_input_grad[0] else None
+        of_weight = grad.T @ rows if ctx.needs_input_grad[1] else None
+        return of_x, of_weight, grad.sum(0) if ctx.biased else None

@@ -3,6 +3,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.func import vmap
+from torch.nn.functional import linear
 
 from hyperadapt.adapters.base import BuildContext
 from hyperadapt.backbone import ImageFeatures
@@ -13,11 +15,16 @@ from hyperadapt.parts import PartFeatures
 from hyperadapt.text import ClassText
 from hyperadapt.training import Run, TrainingSet, train, train_together, why_apart
 from hyperadapt.training.replay import RecordError
-from hyperadapt.training.together import _Stack
+from hyperadapt.training.together import _LinearLayers, _Stack
 from hyperadapt.training_config import TrainingConfig
 from tests.training.runs import method_scene, scene, unit
 
 TRAINED = [name for name, method in named_methods().items() if method.training is not None and not method.needs_tower]
+
+
+def numbers(*shape):
+    """The same float64 numbers for the same shape."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
 def runs(name, counts=(20, 24, 44), dtype=torch.float32, **settings):
@@ -117,6 +124,24 @@ def test_a_step_that_cannot_be_recorded_is_computed_every_time(monkeypatch):
     for run, model in zip(together, models, strict=True):
         for (key, value), other in zip(run.model.state_dict().items(), model.state_dict().values(), strict=True):
             assert torch.allclose(value, other, rtol=0, atol=1e-7), key
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("rows", [(7,), (2, 5)])
+def test_linear_layers_of_a_batch_have_the_gradients_of_single_layers_in_the_layout_of_their_weights(rows, biased):
+    """Transposed gradients are right as well, but must be copied into order at every step."""
+    x, grad = numbers(3, *rows, 6), numbers(3, *rows, 4)
+    parameters = [numbers(3, 4, 6).requires_grad_(), *([numbers(3, 4).requires_grad_()] if biased else [])]
+    with _LinearLayers():
+        out = vmap(linear)(x, *parameters)
+    found = torch.autograd.grad(out, parameters, grad)
+    assert all(gradient.is_contiguous() for gradient in found)
+    for i in range(3):
+        own = [parameter[i].detach().requires_grad_() for parameter in parameters]
+        alone = linear(x[i], *own)
+        torch.testing.assert_close(out[i], alone, rtol=1e-14, atol=1e-14)
+        for gradient, wanted in zip(found, torch.autograd.grad(alone, own, grad[i]), strict=True):
+            torch.testing.assert_close(gradient[i], wanted, rtol=1e-14, atol=1e-14)
 
 
 def test_averages_clipping_and_decay_are_those_of_single_runs():
