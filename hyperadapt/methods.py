@@ -53,7 +53,7 @@ class Method:
 
     @property
     def knows_split(self) -> bool:
-        """Whether inference differs between known and new classes."""
+        """Whether inference must be told which half a list is; what finds known classes by their names need not."""
         adapter, head = self.components
         return adapter.must_know_split(self.adapter.settings) or head.must_know_split(self.head.settings)
 

@@ -31,21 +31,21 @@ def images(labels, seed, spread=0.6):
     return normalize(centres[torch.tensor(labels)] + spread * unit(len(labels), WIDTH, seed=seed), dim=-1)
 
 
-def shots(views=2):
+def shots(views=2, labels=LABELS):
     """Views of each training image, view-major, and the labels."""
-    return ImageFeatures(torch.cat([images(LABELS, seed=60 + v) for v in range(views)])), torch.tensor(LABELS)
+    return ImageFeatures(torch.cat([images(labels, seed=60 + v) for v in range(views)])), torch.tensor(labels)
 
 
 def context(classes, counts=COUNTS):
     return BuildContext(classes, WIDTH, None, SCALE, sum(counts), counts)
 
 
-def prepared(kind, name, views=2, seed=1, **settings):
+def prepared(kind, name, views=2, seed=1, labels=LABELS, **settings):
     """A model of one component with the shots shown to it, and the training classes."""
     classes = text()
     method = method_from_dict({"name": "t", kind: {"type": name, **settings}})
-    model = build_model(method, context(classes), seed).eval()
-    model.prepare(*shots(views), classes)
+    model = build_model(method, context(classes, tuple(labels.count(k) for k in range(len(NAMES)))), seed).eval()
+    model.prepare(*shots(views, labels), classes)
     return model, classes
 
 

@@ -63,7 +63,8 @@ class CoOp(AbstractAdapter):
     """Class features are those of [start][attributes][contexts]{class}.[end]; image features stay frozen.
 
     Every class passes the tower at every step, whatever is in the batch. The release trains 50 epochs with one shot a
-    class and on ImageNet, up to 200 otherwise; 50 are the default here.
+    class and on ImageNet, 100 with two or four and 200 with more; 50 are the default here. For few shots the paper
+    takes 16 random vectors (`context_length: 16`, `start: random`).
     """
 
     def __init__(self, config: CoOpConfig, context: BuildContext) -> None:

@@ -52,8 +52,9 @@ class GraphAdapter(AbstractAdapter):
     Each class is node 0 of a graph with the nodes of a chunk: texts of its training classes, or means of their shots.
     Edges are cosines, not below 0, plus I, normalised by the roots of the degrees; g = tanh((A X)_0 W + b) with one W
     for each kind of graph and one b for each kind and training class (0 at first and for new classes), which together
-    are the parameters that the paper counts. Two choices are ours: classes that four does not divide make chunks of
-    unequal sizes, and `keep` is 0.7 on all data sets, where the paper sets it for each.
+    are the parameters that the paper counts. Choices of ours: classes that four does not divide make chunks of unequal
+    sizes, `keep` is 0.7 on all data sets, where the paper sets it for each, means of shots have unit length, and the
+    first epoch is a warm-up.
     """
 
     reads_shots = True

@@ -71,7 +71,8 @@ class PromptSRC(AbstractAdapter):
     """Prompts of both towers learnt apart; three losses tie features and scores to those of frozen CLIP.
 
     L = CE + 25 mean|T - T0| + 10 mean|f - f0| + sum p0 log(p0 / p) / (B C), p the softmax of the scores, 0 for frozen
-    CLIP. T0 is the frozen class feature over the templates of the data set, where the release takes 60 general ones.
+    CLIP. T0 is the frozen class feature over the templates of the source, of which data sets by CoOp's rules have one
+    unless more are given (`--template`); the release takes 60 general ones.
     With weights of zero this is IVLP, the independent prompts alone.
     """
 

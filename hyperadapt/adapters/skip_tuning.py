@@ -90,7 +90,7 @@ def _later(tower: Any, first: int, after: tuple[str, ...]) -> Mapping[str, Tenso
         weight_decay=5e-4,
         epochs=20,
         batch_size=4,
-        warmup_epochs=1,
+        warmup_epochs=0,
         rate_changes="epoch",
     ),
     novel="the tuned towers with new names",
@@ -102,7 +102,8 @@ class SkipTuning(AbstractAdapter):
     A reading of the release, which trains 5 epochs on ImageNet, SUN397 and Food101: relevance is the cosine of the
     frozen image and class features, the release's at its first step, where it takes the image tower as tuned so far;
     classes beyond those that always take part are drawn anew at each step, where the release draws once which ranks
-    take part; momentum, decay and a first epoch of warm-up are CoOp's.
+    take part, and relevance is to the nearest image of the batch. Momentum and decay are CoOp's; its first epoch at
+    1e-5, half this rate, is left out.
     """
 
     reads_pixels = True

@@ -56,7 +56,8 @@ class TCP(AbstractAdapter):
     """[start][contexts]{class}{ending}[end]; before block 8 contexts give way to W2 g(W1 w + b1) + b2 of each class.
 
     w is the frozen feature of the first template, which is also what class features are held near (as in KgCoOp), and
-    the ending is what follows the name in that template: the release writes both for each data set. g is QuickGELU.
+    the ending is what follows the name in that template. The release writes both for each data set, and for some puts
+    words of the template between contexts and name, which are left out here. g is QuickGELU.
     Tokens are a class' own, so whole sequences pass the tower.
     """
 

@@ -69,6 +69,9 @@ def discriminant(shots: Shots, count: int) -> tuple[Float[Tensor, "c d"], Float[
         shots: of some of the classes.
         count: how many classes there are; those without shots have the mean of all.
 
+    Raises:
+        InputError: when all shots are one and the same.
+
     Example:
         >>> discriminant(Shots(torch.eye(2)[None], torch.tensor([0, 1])), 2)[0]
         tensor([[1.5000, 0.5000],
@@ -79,6 +82,8 @@ def discriminant(shots: Shots, count: int) -> tuple[Float[Tensor, "c d"], Float[
     apart = rows - (means[labels] if int(labels.bincount().max()) > 1 else rows.mean(dim=0))
     scatter = apart.T @ apart
     trace = scatter.trace() / max(len(rows) - 1, 1)
+    if not trace > 0:
+        raise InputError(f"gda needs two training images at least that differ, got {len(rows)}; take another method")
     precision = torch.linalg.inv(scatter + trace * torch.eye(len(scatter)).to(scatter)) * len(scatter)
     weight = means @ precision
     bias = -math.log(count) - (weight * means).sum(dim=1) / 2

@@ -85,7 +85,8 @@ class HeGraphAdapter(AbstractHead):
     then P from P, V and N; V gathers from the other classes of V, and this, times a share, moves the cached keys F.
 
     There is no released code; equations are those of a summary and of another implementation. Chosen here: tanh; the
-    degree d_i sums the absolute cosines, so that its root exists; a new class is a target of messages without an own
+    degree d_i sums the absolute cosines, so that its root exists, that of a source its cosine with itself too; P is
+    the template mean, moved keys have unit length again; a new class is a target of messages without an own
     negative text; without a text tower the negative text of a class is the normalised mean of the texts of all others;
     the cache's sum over shots is a mean, so that its scores do not grow with the shots; texts and cache have a cross
     entropy each, for the cache holds the very images that are trained on; key_share 0.1 and cache_share 1; Adam at 1e-3

@@ -63,8 +63,14 @@ class LinearProbe(AbstractLinearFit):
         self.max_iterations = config.max_iterations
 
     def solutions(self, shots: Shots, text: Float[Tensor, "c d"], settings: Sequence[Setting]) -> Iterator[State]:
-        """One fit after another, each from the weights of the one before."""
+        """One fit after another, each from the weights of the one before.
+
+        Raises:
+            InputError: for shots of one class.
+        """
         features, labels = (part.cpu().numpy() for part in shots.rows)
+        if len(found := set(labels.tolist())) < 2:
+            raise InputError(f"linear-probe needs shots of two classes at least, got {len(found)}; take another method")
         probe = LogisticRegression(max_iter=self.max_iterations, warm_start=True)
         for (c,) in settings:
             probe.C = c

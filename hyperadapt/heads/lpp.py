@@ -49,9 +49,9 @@ class LPP(AbstractLinearFit):
     """logits_c = <w_c, f> + a_c <f, t_c>: w_c starts at the class mean, a_c at 250 times the mean own similarity.
 
     Block coordinate descent of the cross entropy over all views of all shots. Each step is 1 / L for a bound L on the
-    curvature of its block, so that no step raises the loss; see `step_sizes`. The release takes twice this step on the
-    rows, half of it on the factors, adds momentum, and keeps the best epoch on validation images; here the last one
-    counts.
+    curvature of its block, so that no step raises the loss; see `step_sizes`. The release takes longer steps on the
+    rows and shorter ones on the factors, adds momentum, and keeps the best epoch on validation images; here the last
+    one counts.
     """
 
     selects = False

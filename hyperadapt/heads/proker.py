@@ -49,9 +49,9 @@ class ProKeRConfig:
 class ProKeR(AbstractFittedHead):
     """logits = exp(logit_scale) * (f T^T + k(f, S) A), A = (k(S, S) / lambda + I)^-1 (Y - S T^T), less A's class mean.
 
-    k(x, y) = exp(-beta (1 - <x, y>)), S the training images (mean over views), Y their classes. This is the function
-    of least squared error and least distance, in the kernel's space, from zero-shot CLIP; equations after the release.
-    What all known classes share in A is left out, so that they can stand in one list with new ones.
+    k(x, y) = exp(-beta (1 - <x, y>)), S the training images (mean over views), Y their classes; equations after the
+    release, whose A is lambda times that of kernel ridge regression on what zero-shot CLIP leaves. What all known
+    classes share in A is left out, so that they can stand in one list with new ones.
     """
 
     parts, by_class = ("keys", "coefficients", "beta"), ("coefficients",)

@@ -11,7 +11,7 @@ from hyperadapt.adapters.base import BuildContext, rows_by_name
 from hyperadapt.backbone import ImageFeatures
 from hyperadapt.errors import InputError
 from hyperadapt.heads.base import AbstractHead
-from hyperadapt.registry import register
+from hyperadapt.registry import ZERO_SHOT_BY_NAME, register
 from hyperadapt.shots import Shots
 from hyperadapt.text import ClassText
 from hyperadapt.training_config import TrainingConfig
@@ -66,24 +66,25 @@ class EncodedClasses:
     training=TrainingConfig(
         optimizer="sgd", learning_rate=1.6e-3, momentum=0.9, weight_decay=5e-4, epochs=100, batch_size=256
     ),
-    novel="same weights, new names; only known classes have means of shots",
+    novel=ZERO_SHOT_BY_NAME,
 )
 class SgVA(AbstractHead):
-    """x' = normalise(m W2 relu(W1 x) + (1 - m) x), m learnt; known classes score half by means of x', half by text.
+    """x' = normalise(m W2 relu(W1 x) + (1 - m) x), m learnt; scores are half <x', means of x'> and half CLIP's own.
 
-    The loss has three terms of equal weight: cross entropy against the means, against the texts, and of the means'
-    softened probabilities against those of the texts. In each step a random half of the shots of a class makes its
-    mean, as the release splits episodes into support and query; in evaluation all do.
+    The loss has two terms of equal weight: cross entropy against the means, and of the means' softened probabilities
+    against those of the texts. As in the release texts meet the image as it is, never x', so that new classes have
+    CLIP's scores. In each step a random half of the shots of a class makes its mean; in evaluation all do.
 
     Images are nearer to images than to texts, which says nothing about a class: the means are moved, all alike, so that
     over known classes their scores are on the average those of the texts, and known and new classes can stand in one
     list.
 
-    A reading: the release adapts the feature before CLIP's visual projection, learns a text context too, and sets its
-    rate by data set and shots. Here the projected feature is adapted, for stored features have no other; its last ReLU
-    is left out, for the joint space has signs; texts stay frozen; all classes of a run make one episode; the rate is
-    1.6e-3, the middle of the release's from 5e-5 to 5e-2, without Nesterov's step; W2 starts at zero, so that images
-    start as they are.
+    A reading: the release adapts the feature before CLIP's visual projection, learns a text context by a third loss,
+    against the texts, and sets its rate by data set and shots. Here the projected feature is adapted, for stored
+    features have no other; its last ReLU is left out, for the joint space has signs; texts stay frozen, so that the
+    third loss has nothing to train; all classes of a run make one episode, whose queries are the whole batch, support
+    included; the rate is 1.6e-3, the middle of the release's from 5e-5 to 5e-2, without Nesterov's step; W2 starts at
+    zero, so that images start as they are.
     """
 
     reads_shots = True
@@ -124,28 +125,27 @@ class SgVA(AbstractHead):
             rank = (self.labels + draws.rand(len(self.labels))).argsort().argsort()
             shares = shares * self.first_half[rank]
         means = normalize(shares @ self._adapted(self.keys), dim=-1)
-        means = means - means.mean(dim=0) + self.texts.mean(dim=0)
-        means = rows_by_name(means, self.training_names, classes.names)
-        return EncodedClasses(classes.weights, means, (means != 0).any(dim=1))
+        shown = self.shares.any(dim=1, keepdim=True).to(means)
+        means = means + shown * (self.texts - means).mul(shown).sum(dim=0) / shown.sum()
+        means, shown = (rows_by_name(rows, self.training_names, classes.names) for rows in (means, shown))
+        return EncodedClasses(classes.weights, means, shown.squeeze(1).bool())
 
     def _both(self, images: ImageFeatures, encoded: EncodedClasses) -> tuple[Tensor, Tensor]:
-        """Scores by means and by texts."""
-        adapted = self._adapted(images.pooled)
-        return self.scale * adapted @ encoded.means.T, self.scale * adapted @ encoded.text.T
+        """Scores of adapted images by means, and CLIP's."""
+        return self.scale * self._adapted(images.pooled) @ encoded.means.T, self.scale * images.pooled @ encoded.text.T
 
     def logits(self, images: ImageFeatures, encoded: EncodedClasses) -> Float[Tensor, "b k"]:
-        """Both kinds of scores of known classes, those by text of new ones."""
+        """Both kinds of scores of classes with shots, CLIP's of others."""
         by_means, by_text = self._both(images, encoded)
         share = self.config.image_share * encoded.known
         return share * by_means + (1 - share) * by_text
 
     def losses(self, images: ImageFeatures, encoded: EncodedClasses, labels: Int[Tensor, " b"]) -> dict[str, Tensor]:
-        """The three terms."""
+        """The two terms."""
         by_means, by_text = (scores.float() for scores in self._both(images, encoded))
-        teacher = softmax(by_text.detach() / self.config.temperature, dim=1)
+        teacher = softmax(by_text / self.config.temperature, dim=1)
         student = log_softmax(by_means / self.config.temperature, dim=1)
         return {
             "means": cross_entropy(by_means, labels),
-            "texts": cross_entropy(by_text, labels),
             "distillation": -(teacher * student).sum(dim=1).mean(),
         }

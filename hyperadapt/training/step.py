@@ -3,7 +3,7 @@
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -28,6 +28,7 @@ def loss_terms(
     labels: Int[Tensor, " b"],
     draws: AbstractDraws,
     world: World = ALONE,
+    pooled: Float[Tensor, "b d"] | None = None,
 ) -> dict[str, Tensor]:
     """All loss terms of one batch, by name; a function of its arguments alone, so that it can be batched over runs.
 
@@ -38,9 +39,10 @@ def loss_terms(
         labels: (B,) of the whole batch.
         draws: every random number of the step.
         world: the processes that share the batch; the mean of their terms is the term of the whole batch.
+        pooled: (B, D) frozen features of the whole batch; those of `images` where one process has them all.
     """
     own = world.share(len(labels))
-    frozen = ImageFeatures(world.gathered(images.pooled, len(labels)))
+    frozen = ImageFeatures(images.pooled if pooled is None else pooled)
     chosen = model.adapter.taking_part(classes, frozen, labels, draws)
     if chosen is not None:
         classes = classes.select(chosen.tolist())
@@ -53,8 +55,8 @@ def loss_terms(
     weight = (own.stop - own.start) * world.size / len(labels)
     if weight != 1:
         terms = {name: weight * term for name, term in terms.items()}
-    pooled = ImageFeatures(world.gathered(adapted.pooled, len(labels)))
-    terms.update(model.adapter.losses(TrainingBatch(pooled, adapted_classes, labels, draws, frozen, classes)))
+    everyones = ImageFeatures(world.gathered(adapted.pooled, len(labels)))
+    terms.update(model.adapter.losses(TrainingBatch(everyones, adapted_classes, labels, draws, frozen, classes)))
     return terms
 
 
@@ -81,7 +83,8 @@ class StepLosses(nn.Module):
         own = rows[self.world.share(len(rows))]
         classes, labels = data.posed(images, draws)
         with self._precision(rows.device):
-            terms = loss_terms(self.model, classes, data.images[own], labels, draws, self.world)
+            pooled = data.images.pooled[rows] if self.world.size > 1 else None
+            terms = loss_terms(self.model, classes, data.images[own], labels, draws, self.world, pooled)
         return {name: term.float() for name, term in terms.items()} if self.bf16 else terms
 
     def _precision(self, device: torch.device) -> AbstractContextManager[object]:

@@ -34,6 +34,12 @@ def test_claps_multipliers_are_the_mean_probability_of_each_class_on_its_shots()
         torch.testing.assert_close(model.adapter.multipliers[k], torch.stack(sure).mean())
 
 
+def test_clap_holds_a_class_without_shots_by_one():
+    model, _ = prepared("adapter", "clap", labels=(2, 0, 0, 2))
+    assert model.adapter.multipliers[1] == 1
+    assert (model.adapter.multipliers[[0, 2]] < 1).all()
+
+
 def test_claps_penalty_sums_weighted_squared_distances_to_the_texts():
     model, classes = prepared("adapter", "clap", weight=0.5)
     shaken(model)

@@ -226,3 +226,10 @@ def test_one_shot_a_class_keeps_the_setting_and_says_so():
     head.prepare(ImageFeatures(images([0, 1, 2], seed=3)), torch.arange(3), classes)
     said = head.select([], head.encode_classes(classes), torch.zeros(0, dtype=torch.long))
     assert said == "alpha 0.1 as set, for there is no validation image of the training classes"
+
+
+def test_what_tells_no_classes_apart_is_refused_where_classes_must_be_told_apart():
+    with pytest.raises(InputError, match="linear-probe needs shots of two classes at least, got 1"):
+        prepared("head", "linear-probe", labels=(1, 1))
+    with pytest.raises(InputError, match="gda needs two training images at least that differ, got 1"):
+        prepared("head", "gda", views=1, labels=(1,))
