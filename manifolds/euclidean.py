@@ -166,7 +166,7 @@ class Euclidean(AbstractManifold):
     def mobius_matvec(self, m: Float[Tensor, "*batch out dim"], x: Points) -> Float[Tensor, "*batch out"]:
         """``M x``, outside autocast."""
         m, x = self._vectors(m, x, names="mobius_matvec")
-        with torch.autocast(x.device.type, enabled=False):
+        with scalars.without_autocast(x):
             return (m @ x[..., None]).squeeze(-1) if m.ndim > 2 else x @ m.mT
 
     def gyration(self, x: Points, y: Points, v: Tangents) -> Tangents:

@@ -4,7 +4,6 @@ Ungar, *Analytic Hyperbolic Geometry* (2008); in the notation of Ganea, Bécigne
 ball of curvature ``-c`` has radius ``1/√c``. The formulas are those of ``mappings``: no cancellation in a row scalar.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -71,7 +70,7 @@ def mobius_matvec(m: Float[Tensor, "*batch out dim"], x: Points, c: Curvature = 
     """
     (m, x), dtype = scalars.as_vectors(m, x, names="mobius_matvec"), storage_dtype(x)
     c = scalars.as_curvature(c, x, "mobius_matvec")
-    with torch.autocast(x.device.type, enabled=False):
+    with scalars.without_autocast(x):
         image = (m @ x[..., None]).squeeze(-1) if m.ndim > 2 else x @ m.mT
     weight = log_weight(x, c)
     return scale(ray(weight, c * square(image) * weight.square(), dtype), image)

@@ -7,6 +7,8 @@ Two analytic functions carry the geometry: ``asinh_ratio(w) = asinh(√w)/√w``
 are smooth at ``w = 0``, which is where points coincide, vectors vanish and the curvature goes to zero.
 """
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
@@ -34,11 +36,18 @@ __all__ = [
     "triple",
     "wide_dtype",
     "with_square",
+    "without_autocast",
 ]
 
 Curvature = float | Tensor
 
 SERIES_BELOW = 0.01
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """Where products of tensors like ``x`` keep their dtype, whatever autocast the caller runs under."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 def as_vectors(*tensors: Tensor, names: str = "this operation") -> list[Tensor]:

@@ -15,7 +15,7 @@ from torch.nn.functional import relu
 from manifolds.base import AbstractManifold
 from manifolds.regularizers.ancestors import chosen_gaps
 from manifolds.regularizers.draws import AbstractDraws, GeneratorDraws
-from manifolds.scalars import sinh_ratio
+from manifolds.scalars import sinh_ratio, without_autocast
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,8 @@ def _nearness(manifold: AbstractManifold, points: Float[Tensor, "n d"]) -> Float
     s = square * ratio.square()
     way = u * (ratio * (1 + c * s).sqrt())
     lengths = torch.addcmul(-s.T, s, -1 - 2 * c * s.T)
-    return torch.add(lengths, way @ way.T, alpha=2).clamp(max=0)
+    with without_autocast(way):  # in half precision neighbours would change
+        return torch.add(lengths, way @ way.T, alpha=2).clamp(max=0)
 
 
 def hier_term(

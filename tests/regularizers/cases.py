@@ -10,8 +10,10 @@ import torch
 from manifolds import Euclidean, Lorentz, PoincareBall
 from manifolds.regularizers import (
     GeneratorDraws,
+    NodeSet,
     attribute_triplets,
     entailment_loss,
+    hier_term,
     radius_order,
     radius_targets,
     tree_distance_loss,
@@ -27,18 +29,30 @@ MANIFOLDS = {
 RADII = torch.tensor([0.2, 0.9, 1.7])
 MARGIN = 0.3
 K = 0.2
+NEIGHBOURS, PER_ANCHOR, TAU = 4, 5, 0.4
 TREES = [tree_distances((torch.arange(n) - 1).div(2, rounding_mode="floor")) for n in range(1, 16)]
 TREES = [torch.zeros(0, 0), *TREES]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A regularizer: sizes of its sets of points, the term, the loop, and what the loss is made of."""
+    """A regularizer.
+
+    Attributes:
+        sizes: of its sets of points.
+        term: of a manifold, the sets and random numbers.
+        twin: the same in a loop, with the numbers drawn.
+        made_of: distances, angles or radii.
+        keeps: whether sets but the first hold points at all times.
+        straight: whether the gradient is a surrogate's (straight through a choice).
+    """
 
     sizes: tuple[int, ...]
     term: Callable[..., Any]
     twin: Callable[..., float]
     made_of: str
+    keeps: bool = False
+    straight: bool = False
 
 
 def generator(seed=0):
@@ -163,6 +177,41 @@ def tree_twin(manifold, sets, mode, scale):
     return sum(w * (d / scale - t) ** 2 for d, t, w in rows) / sum(w * t * t for _, t, w in rows)
 
 
+def ancestors_twin(manifold, sets, numbers):
+    nodes, candidates = sets
+    n, apart = len(nodes), [[distance(manifold, x, a) for a in candidates] for x in nodes]
+    near = [
+        sorted(range(n), key=lambda j, x=x: distance(manifold, x, nodes[j]))[: min(NEIGHBOURS, n // 2)] for x in nodes
+    ]
+    hinges, valid = 0.0, 0
+    for i in range(n):
+        positive = sorted(j for j in near[i] if i in near[j] and j != i)
+        negative = [j for j in range(n) if j not in positive and j != i]
+        for draw in range(PER_ANCHOR if len(positive) >= 2 and negative else 0):
+            valid += 1
+            triple = [i]
+            for pool, uniform in ((positive, numbers[0][i, draw]), (negative, numbers[1][i, draw])):
+                triple.append(pool[min(int(uniform * len(pool)), len(pool) - 1)])
+            chosen = []
+            for members, uniforms in ((triple[:2], numbers[2]), (triple, numbers[3])):
+                gumbel = -(-uniforms[i * PER_ANCHOR + draw].double().log()).log()
+                reach = [max(apart[m][a] for m in members) for a in range(len(candidates))]
+                chosen.append(max(range(len(candidates)), key=lambda a, r=reach, g=gumbel: float(g[a]) - r[a] / TAU))
+            if chosen[0] != chosen[1]:
+                for m, sign in zip(triple, (1, 1, -1), strict=True):
+                    hinges += max(0.0, sign * (apart[m][chosen[0]] - apart[m][chosen[1]]) + MARGIN)
+    return hinges / valid
+
+
+def hier_case():
+    def term(manifold, sets, source=None):
+        nodes, candidates = sets
+        settings = {"neighbours": NEIGHBOURS, "per_anchor": PER_ANCHOR, "tau": TAU, "margin": MARGIN, "draws": source}
+        return hier_term(manifold, NodeSet(nodes), candidates, **settings)
+
+    return Case((9, 4), term, ancestors_twin, "distances", keeps=True, straight=True)
+
+
 def attribute_case(negatives):
     def term(manifold, sets, source=None):
         images, categories, attributes = sets
@@ -170,7 +219,7 @@ def attribute_case(negatives):
         settings = {"margin": MARGIN, "negatives": negatives, "draws": source}
         return attribute_triplets(manifold, images, labels, categories, attributes, **settings)
 
-    return Case((6, 3, 4), term, attribute_twin, "distances")
+    return Case((6, 3, 4), term, attribute_twin, "distances", keeps=True)
 
 
 def triplet_case(partners):
@@ -212,6 +261,7 @@ def tree_case(mode, scale):
 
 
 CASES = {
+    "hier": hier_case(),
     "attributes, hardest": attribute_case("hardest"),
     "attributes, drawn": attribute_case("drawn"),
     "triplets, hardest": triplet_case("hardest"),

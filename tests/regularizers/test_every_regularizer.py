@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from manifolds import Euclidean, Lorentz, PoincareBall
 from manifolds.regularizers import AbstractDraws, RecordedDraws, RecordingDraws
@@ -44,6 +45,8 @@ def test_the_loss_is_that_of_a_loop_over_scalars(case, make, seed):
 @every_case
 @every_manifold
 def test_gradients_are_those_of_finite_differences(case, make):
+    if case.straight:
+        pytest.skip("a choice has no slope; its surrogate is compared in test_hier")
     manifold = make()
     sets = [u.requires_grad_() for u in features(case, 1)]
     curvature = [p for p in manifold.parameters() if p.requires_grad]
@@ -171,14 +174,33 @@ def test_gradients_are_finite_where_points_meet_and_at_the_origin(case, make, dt
 @every_manifold
 def test_no_points_give_a_zero_with_a_graph(case, make):
     manifold = make()
-    kept = len(case.sizes) == 3
-    sets = [torch.zeros(n if kept and i else 0, 3, requires_grad=True) for i, n in enumerate(case.sizes)]
+    sets = [torch.zeros(n if case.keeps and i else 0, 3, requires_grad=True) for i, n in enumerate(case.sizes)]
     term = case.term(manifold, placed(manifold, sets), draws())
     assert term.loss == 0
     term.loss.backward()
     assert sets[0].grad is not None
     for field in dataclasses.fields(term):
         assert bool(torch.isfinite(getattr(term, field.name)))
+
+
+@every_case
+@every_manifold
+def test_no_tensor_holds_a_vector_for_every_pair_of_points(case, make):
+    class Largest(TorchDispatchMode):
+        size = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            for t in result if isinstance(result, tuple | list) else (result,):
+                if isinstance(t, torch.Tensor):
+                    self.size = max(self.size, t.numel())
+            return result
+
+    manifold, dim = make(), 1024
+    points = [x.detach().requires_grad_() for x in placed(manifold, features(case, dim=dim, spread=0.05))]
+    with Largest() as largest:
+        case.term(manifold, points, draws()).loss.backward()
+    assert largest.size <= sum(case.sizes) * (dim + 1)
 
 
 @every_case

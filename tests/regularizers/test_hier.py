@@ -209,6 +209,14 @@ def test_nearness_falls_with_the_distance_as_the_law_of_cosines_says(manifold, d
     assert bool((found <= 0).all())
 
 
+@pytest.mark.parametrize("manifold", [PoincareBall(0.1), Lorentz(0.1), Euclidean()], ids=["ball", "lorentz", "flat"])
+def test_nearness_keeps_its_digits_under_autocast(manifold):
+    points = manifold.expmap0(manifold.tangent0(torch.randn(40, 32, generator=generator())))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = _nearness(manifold, points)
+    assert torch.equal(cast, _nearness(manifold, points))
+
+
 def test_negative_labels_match_nothing():
     ball = PoincareBall(0.5)
     points = ball.expmap0(torch.randn(10, 4, generator=generator(1)))
