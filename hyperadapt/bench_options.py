@@ -1,6 +1,7 @@
 """Options of `hyperadapt bench`, and those that other commands share with it; imports neither torch nor the methods."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -283,12 +284,22 @@ def _add_seeds(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _folder(text: str) -> Path:
+    """A folder that is there or can be made; looked at before anything is computed for it."""
+    path = Path(text)
+    place = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        problem = "is no folder" if not place.is_dir() else "cannot be written to"
+        raise argparse.ArgumentTypeError(f"{place} {problem}; name another folder")
+    return path
+
+
 def add_device_and_out(command: argparse.ArgumentParser, out: Path | None) -> None:
     """Where it runs and where its files go."""
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default auto)")
     command.add_argument(
         "--out",
-        type=Path,
+        type=_folder,
         default=out,
         required=out is None,
         metavar="DIR",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hyperadapt.adapters.base import AbstractAdapter, BuildContext, TrainingBatch
 from hyperadapt.backbone import ImageFeatures
+from hyperadapt.errors import InputError
 from hyperadapt.heads.base import AbstractHead
 from hyperadapt.methods import Method
 from hyperadapt.registry import component
@@ -178,9 +179,17 @@ def build_model(method: Method, context: BuildContext, seed: int) -> FewShotMode
         method: names adapter and head with their settings.
         context: frozen facts of the training classes.
         seed: of every initial value.
+
+    Raises:
+        InputError: when the head cannot score what the adapter gives.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         adapter = component(method.adapter.type, "adapter").module(method.adapter.settings, context)
         head = component(method.head.type, "head").module(method.head.settings, context)
+    if adapter.widens and not head.any_width:
+        raise InputError(
+            f"{method.head.type} scores features of the tower's width, and {method.adapter.type} with zero_shot_share "
+            "widens them; set it to 0, or take the head cosine or hyperbolic"
+        )
     return FewShotModel(adapter, head).to(context.classes.weights.device)

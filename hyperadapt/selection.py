@@ -132,7 +132,14 @@ def climb(space: Space, places: Sequence[Place], settings: SelectSettings, repor
 
     Returns:
         The content of ladder.json.
+
+    Raises:
+        InputError: for one task a place, over which no gain has a standard error.
     """
+    if len(settings.seeds) * settings.cuts < 2:
+        raise InputError(
+            "a gain has a standard error over two tasks at least, got one seed and one cut; give more --seeds or --cuts"
+        )
     standing, scores = space.start, _Scores(places, settings, reporter)
     ladder: dict[str, Any] = {
         "selection": "pseudo-novel tasks inside base classes; no test image and no novel class is read",

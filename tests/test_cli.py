@@ -133,6 +133,26 @@ def assert_refused(arguments, tmp_path, capsys, *fragments):
     assert not out.exists()
 
 
+def test_a_folder_that_cannot_be_written_is_said_before_anything_runs(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(SystemExit) as stopped:
+            main(["bench", "base-to-novel", "--world", "birds", "--out", str(out)])
+        assert stopped.value.code == 2
+        assert "file is no folder; name another folder" in capsys.readouterr().err
+
+
+def test_a_disk_that_fails_is_one_line_and_status_1(tmp_path, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "x.json")
+
+    monkeypatch.setattr("hyperadapt.bench_commands.run_protocol", full)
+    assert main(["bench", "base-to-novel", "--world", "birds", "--out", str(tmp_path)]) == 1
+    found = capsys.readouterr().err
+    assert "No space left on device" in found
+    assert found.count("\n") == 1
+
+
 def test_a_missing_folder(tmp_path, capsys):
     assert_refused(["--data", str(tmp_path / "nowhere")], tmp_path, capsys, "nowhere")
     assert_refused(["--features", str(tmp_path / "nowhere")], tmp_path, capsys, "nowhere")

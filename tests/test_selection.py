@@ -156,3 +156,10 @@ def test_the_command_prints_the_ladder_and_writes_the_recipe(tmp_path, capsys):
     assert load_method(str(tmp_path / "out" / "recipe.yaml")).name == "chosen"
     assert main([*call, "--shots", "4", "5", "6"]) == 2
     assert "one a data set" in capsys.readouterr().err
+
+
+def test_one_task_a_place_is_refused_for_it_has_no_standard_error(tmp_path, capsys):
+    folder = str(write_features(tmp_path / "set"))
+    call = ["bench", "select", "--space", str(space_file(tmp_path, SPACE)), "--features", folder, "--shots", "4"]
+    assert main([*call, "--seeds", "1", "--cuts", "1", "--device", "cpu", "--out", str(tmp_path / "out")]) == 2
+    assert "give more --seeds or --cuts" in capsys.readouterr().err

@@ -117,6 +117,11 @@ class AbstractAdapter(nn.Module, ABC):
     reads_shots: bool = False
     guides: tuple[str, ...] = ()
 
+    @property
+    def widens(self) -> bool:
+        """Whether features come out wider than they go in; few heads take them then."""
+        return False
+
     def prepare(self, images: ImageFeatures, labels: Int[Tensor, " n"], classes: ClassText) -> None:
         """Look at all training images once, before the first step; called where `reads_shots`.
 

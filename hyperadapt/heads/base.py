@@ -38,8 +38,10 @@ class AbstractHead(nn.Module, ABC):
         reads_shots: whether `prepare` wants the training images.
         selects: whether `select` wants validation images.
         guides: names of its loss terms that only guide: steps follow the other terms and never oppose these.
+        any_width: whether features of any width are scored, not of that of the tower alone.
     """
 
+    any_width: bool = False
     pools_parts: bool = False
     reads_pixels: bool = False
     reads_shots: bool = False

@@ -53,6 +53,8 @@ class EncodedClasses:
 class Cosine(AbstractHead):
     """logits = exp(logit_scale) * <image, class>, both L2-normalised."""
 
+    any_width = True
+
     def __init__(self, config: CosineConfig, context: BuildContext) -> None:
         super().__init__()
         self.config, self.scale = config, context.logit_scale

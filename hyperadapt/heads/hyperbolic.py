@@ -88,6 +88,8 @@ class Hyperbolic(AbstractHead):
     the two apart is how fast scores fall, and where radii differ between images or classes.
     """
 
+    any_width = True
+
     log_temperature: Tensor
 
     def __init__(self, config: HyperbolicConfig, context: BuildContext) -> None:

@@ -59,6 +59,8 @@ class TrainingSet:
 
     @property
     def fingerprint(self) -> str:
-        """Hex sha256 over what tells two training sets apart: class names, labels, image names and views."""
+        """Hex sha256 over what tells two training sets apart: class names, labels, image names, views and features."""
         facts = [list(self.classes.names), self.labels.tolist(), list(self.names), self.views]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        found = hashlib.sha256(json.dumps(facts).encode())
+        found.update(self.images.pooled.float().cpu().numpy().tobytes())
+        return found.hexdigest()

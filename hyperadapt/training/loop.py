@@ -111,14 +111,9 @@ class Training:
         self.named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         self.done = 0
         self._phase: int | None = None
-        self.facts: dict[str, Any] = {
-            "training": to_dict(config),
-            "seed": seed,
-            "data": data.fingerprint,
-            "device": device.type,
-        }
+        self.facts: dict[str, Any] = {"training": to_dict(config), "seed": seed, "device": device.type}
         if run is not None:
-            self.facts.update(run.identity)
+            self.facts.update({"data": data.fingerprint, **run.identity})
             saved = run.load(self.facts, world)
             if saved is not None:
                 self._restore(saved)

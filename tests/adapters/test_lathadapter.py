@@ -12,7 +12,7 @@ from hyperadapt.adapters.lathadapter.adapter import EXTRA_CATEGORIES
 from hyperadapt.adapters.lathadapter.hierarchy import READINGS as READING
 from hyperadapt.backbone import ImageFeatures
 from hyperadapt.errors import InputError
-from hyperadapt.methods import load_method
+from hyperadapt.methods import load_method, method_from_dict
 from hyperadapt.model import build_model
 from hyperadapt.text import ClassText, class_text
 from hyperadapt.training import TrainingSet, train
@@ -280,16 +280,45 @@ def test_consistency_is_the_mean_angle_to_the_frozen_categories():
 
 
 def test_at_weight_zero_the_geometry_cannot_matter():
-    classes, method = stored(), load_method("lathadapter")
+    classes, method = stored(), load_method("lathadapter-faithful")
     images = ImageFeatures(unit(12, 16, seed=5))
     states = []
-    for settings in ({"manifold": "poincare"}, {"manifold": "euclidean"}, {"hierarchy": "h3"}):
+    for settings in (
+        {"manifold": "poincare"},
+        {"manifold": "euclidean"},
+        {"hierarchy": "h3"},
+        {"learn_curvature": True},
+    ):
         config = replace(method.adapter.settings, hier_weight=0.0, **settings)
         off = replace(method, adapter=replace(method.adapter, settings=config))
         model = build_model(off, BuildContext(classes, 16, None, 100.0), 1)
         train(model, TrainingSet(images, torch.arange(12) % 6, classes), replace(method.training, steps=5), 1)
         states.append({k: v for k, v in model.state_dict().items() if "hierarchy" not in k})
     assert all(torch.equal(states[0][key], other[key]) for other in states[1:] for key in states[0])
+
+
+@pytest.mark.parametrize("hierarchy", ["h0", "h1", "h2", "h3", "h4", "h5"])
+def test_one_category_alone_is_trained_and_what_needs_another_left_out(hierarchy):
+    classes = stored(classes=1)
+    adapter = build(classes, hier_weight=1.0, radial_weight=0.5, hierarchy=hierarchy)
+    terms = adapter.losses(batch(adapter, classes))
+    assert ("hierarchy" in terms) == (hierarchy != "h0")
+    torch.stack([*terms.values()]).sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in adapter.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("head", ["cosine", "hyperbolic", "linear-probe", "tip-adapter", "gda", "sgva", "xrvlm"])
+def test_a_share_of_zero_shot_is_refused_before_heads_of_one_width(head):
+    classes = stored()
+    settings = {"type": "lathadapter", "zero_shot_share": 0.3, "hier_weight": 0.0}
+    method = method_from_dict({"name": "t", "adapter": settings, "head": {"type": head}})
+    context = BuildContext(classes, 16, None, 100.0, 24, (4,) * len(classes))
+    if head in ("cosine", "hyperbolic"):
+        model = build_model(method, context, 0).eval()
+        assert next(model.scores([ImageFeatures(unit(2, 16, seed=1))], classes)).shape == (2, len(classes))
+        return
+    with pytest.raises(InputError, match="zero_shot_share widens them; set it to 0"):
+        build_model(method, context, 0)
 
 
 def test_a_step_takes_the_batchs_categories_and_some_others():

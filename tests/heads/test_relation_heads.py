@@ -270,10 +270,3 @@ def test_attributes_of_an_adapter_serve_as_text_parts():
         head.encode_classes(classes)
     with pytest.raises(InputError, match="built for 4 text parts and got 3"):
         head.encode_classes(replace(classes, attributes=attributes[:2]))
-
-
-def test_widened_features_are_refused_in_words():
-    classes = stored()
-    head = XRVLM(XRVLMConfig(), BuildContext(classes, D, None, 20.0))
-    with pytest.raises(InputError, match="zero_shot_share"):
-        head.visual_parts(ImageFeatures(torch.ones(2, 2 * D)))

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hyperadapt.adapters.base import TrainingBatch
+from hyperadapt.backbone import ImageFeatures
 from hyperadapt.errors import InputError
 from hyperadapt.training import DivergedError, TrainingSet, rate_factor, train
 from hyperadapt.training_config import TrainingConfig
@@ -200,3 +201,9 @@ def test_two_training_sets_share_a_fingerprint_only_when_they_are_equal():
     assert data.fingerprint == scene(views=2).data.fingerprint
     assert len({data.fingerprint, *(other.fingerprint for other in others)}) == 5
     assert isinstance(data, TrainingSet)
+
+
+def test_training_sets_of_other_features_are_told_apart():
+    data = scene().data
+    moved = replace(data, images=ImageFeatures(data.images.pooled.flip(0)))
+    assert data.fingerprint == replace(data).fingerprint != moved.fingerprint

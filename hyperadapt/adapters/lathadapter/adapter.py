@@ -68,6 +68,11 @@ class LatHAdapter(AbstractAdapter):
         adapted = self.images(images.pooled, classes.attributes)
         return ImageFeatures(self._with_zero_shot(adapted, images.pooled), images.parts)
 
+    @property
+    def widens(self) -> bool:
+        """With a share of zero-shot, whose features stand beside the adapted ones."""
+        return self.config.zero_shot_share > 0
+
     def _with_zero_shot(self, adapted: Float[Tensor, "n d"], frozen: Float[Tensor, "n d"]) -> Float[Tensor, "n w"]:
         """Side by side, so that a cosine is the mix of the adapted and the zero-shot one."""
         share = self.config.zero_shot_share
@@ -86,7 +91,8 @@ class LatHAdapter(AbstractAdapter):
             nodes = self.nodes(batch, self.hierarchy)
             if config.hier_weight > 0:
                 found = self.hierarchy.terms(nodes, batch.draws)
-                terms["hierarchy"] = config.hier_weight * total(list(found.values()))
+                if found:
+                    terms["hierarchy"] = config.hier_weight * total(list(found.values()))
             if config.radial_weight > 0:
                 terms["radius"] = config.radial_weight * self.hierarchy.radial(nodes)
         if config.consistency > 0:

@@ -171,9 +171,14 @@ class Hierarchy(nn.Module):
         return normalize(self.head(layer_norm(features, features.shape[-1:])), dim=-1)
 
     def terms(self, nodes: Nodes, draws: AbstractDraws) -> dict[str, HierTerm | AttributeTerm]:
-        """Every term of the reading with what it did, by name; their losses are not weighted yet."""
+        """Every term of the reading with what it did, by name; their losses are not weighted yet.
+
+        One category alone is nobody's choice: what would lie under it, or tell it from others, is left out.
+        """
         config = self.config
         if config.hierarchy == "h0":
+            if len(nodes.categories) < 2:
+                return {}
             own = (nodes.category_labels < nodes.labels[:, None]).sum(1)
             term = attribute_triplets(
                 self.manifold, nodes.images, own, nodes.categories, nodes.attributes, margin=config.margin, draws=draws
@@ -191,6 +196,7 @@ class Hierarchy(nn.Module):
                 draws=draws,
             )
             for name, samples, candidates in READINGS[config.hierarchy].terms(nodes)
+            if len(candidates) >= 2
         }
 
     def radial(self, nodes: Nodes) -> Tensor:

@@ -173,11 +173,6 @@ class XRVLM(AbstractHead):
         """L2-normalised visual parts; the pooled feature is the one part where there are no positions."""
         if self.attention is not None:
             return normalize(self.attention(images.parts), dim=-1)
-        if images.pooled.shape[-1] != self.sizes.width:
-            raise InputError(
-                f"xrvlm needs image features of width {self.sizes.width}, got {images.pooled.shape[-1]}; an adapter "
-                "with zero_shot_share widens them: set it to 0"
-            )
         return images.pooled[:, None]
 
     def scene(self, images: ImageFeatures, encoded: EncodedClasses) -> Scene:
