@@ -36,7 +36,7 @@ class Captions(ClassText):
 
     Attributes:
         seen: (K, D) frozen feature of the image of each caption; None in a search, which is for just that.
-        categories: (K,) category of each image, in a training batch.
+        categories: (K,) category of each image, in a training batch; -1 for none.
         false: captions that are not true of their images, in a training batch that has some.
     """
 

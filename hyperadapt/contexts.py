@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from hyperadapt.captions import Captions
 from hyperadapt.text import ClassText
 from hyperadapt.text_tower import NOT_DEEPER, TextTower
 
@@ -45,18 +46,19 @@ class PromptedNames(NamedTuple):
 
     @staticmethod
     def of(classes: ClassText, reserve: int, ending: str = ".") -> "PromptedNames":
-        """The names of some classes.
+        """The names of some classes, or captions as they are, cut where they are too long.
 
         Args:
             classes: with a text tower.
             reserve: positions that will stand before each name.
-            ending: what follows each name.
+            ending: what follows each name; nothing follows a caption.
 
         Raises:
             InputError: naming the first class whose name does not fit, or where there is no tower.
         """
-        tower = classes.prompt_tower
-        return PromptedNames(tower, tower.tokenize([f"{name}{ending}" for name in classes.names], reserve))
+        tower, captions = classes.prompt_tower, isinstance(classes, Captions)
+        texts = classes.names if captions else [f"{name}{ending}" for name in classes.names]
+        return PromptedNames(tower, tower.tokenize(texts, reserve, cut=captions))
 
     def features(
         self, before: Float[Tensor, "p k m w"], deeper: Mapping[int, Tensor] = NOT_DEEPER

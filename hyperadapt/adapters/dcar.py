@@ -54,9 +54,7 @@ class DCARConfig:
     DCARConfig,
     summary="for retrieval: prompts in both towers, caption tokens weighed by the image, negatives by category",
     source="a reading of Wang et al. 2025, arXiv 2508.04028",
-    training=TrainingConfig(
-        optimizer="adamw", learning_rate=1e-3, weight_decay=1e-4, epochs=10, batch_size=32, sampler="balanced"
-    ),
+    training=TrainingConfig(optimizer="adamw", learning_rate=1e-3, weight_decay=1e-4, epochs=10, batch_size=32),
     needs_tower=True,
 )
 class DCAR(AbstractAdapter):
@@ -74,7 +72,8 @@ class DCAR(AbstractAdapter):
     - The negatives of an image are the other captions of its batch and its own false captions, from images to captions
       alone; both losses weigh 1 and alpha is 1. The trainable augmentation of images is left out: random views
       stand in.
-    - AdamW at 1e-3, ten passes over the images in batches of 32 that take the classes in turn.
+    - AdamW at 1e-3, ten passes over the images in shuffled batches of 32, in which no image stands twice. An image
+      without a category shares none.
 
     Where classes are listed instead of captions (few-shot protocols) only prompts and mean weights are at work.
     """
@@ -137,7 +136,7 @@ class DCAR(AbstractAdapter):
         if not isinstance(captions, Captions) or captions.categories is None or not self.config.category_weight:
             return {}
         images, false = self.scale * batch.images.pooled, captions.false
-        same = captions.categories[:, None] == captions.categories
+        same = (captions.categories[:, None] == captions.categories) & (captions.categories >= 0)
         if false is None or false.weights is None:
             nobody = captions.categories[:0]
             false_logits, false_same, owners = images @ captions.weights[:0].T, nobody.bool(), nobody

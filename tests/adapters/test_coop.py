@@ -6,6 +6,8 @@ from torch.nn.functional import normalize
 
 from hyperadapt.adapters.base import BuildContext
 from hyperadapt.adapters.coop import CoOp, CoOpConfig
+from hyperadapt.captions import caption_text
+from hyperadapt.contexts import PromptedNames
 from hyperadapt.errors import InputError
 from hyperadapt.text import ClassText, class_text
 
@@ -78,3 +80,12 @@ def test_a_name_that_does_not_fit_behind_the_contexts_is_named(classes):
     coop = adapter(classes, context_length=16, start="random")
     with pytest.raises(InputError, match="very long"):
         coop.adapt_classes(replace(classes, names=("a", "b", "very long " * 10)))
+
+
+def test_captions_are_prompted_as_they_are_and_cut_where_they_are_too_long(small_backbone):
+    tower = small_backbone.text
+    texts = ("a red bird.", "a bird with " + "a very " * 100 + "long tail.")
+    captions = caption_text(texts, tower.encode(texts, cut=True), tower)
+    assert torch.equal(PromptedNames.of(captions, 4).ids, tower.tokenize(texts, 4, cut=True))
+    with pytest.raises(InputError, match="shorten"):
+        PromptedNames.of(class_text(tower, texts[:1], ["{}"]).select([0]), 76)

@@ -31,6 +31,14 @@ def write_lines(folder, lines):
     return folder
 
 
+def test_an_image_without_a_category_shares_none_with_what_is_false_of_it(tmp_path):
+    lines = [{key: value for key, value in line.items() if key != "category"} for line in LINES]
+    pairs = load_pairs(data=str(write_lines(tmp_path, [*lines[:3], LINES[3]])))
+    assert pairs.categories.tolist()[:2] == [-1, -1]
+    assert pairs.categories[2] >= 0
+    assert not any(negative.same_category for own in pairs.negatives for negative in own)
+
+
 @pytest.fixture(scope="module")
 def birds():
     return load_pairs(world="birds")

@@ -108,6 +108,17 @@ def test_captions_are_weighed_by_their_own_image_in_training_and_by_the_mean_one
     assert (mean.adapt_classes(captions).weights - adapter.adapt_classes(captions).weights).abs().max() > 1e-5
 
 
+def test_images_without_a_category_share_none(captions, seen):
+    adapter, plain = dcar(captions, seen, alpha=2.0), dcar(captions, seen, alpha=0.0)
+    pool = CaptionPool(captions, IMAGE_OF, seen[0].pooled, torch.full((3,), -1))
+    batch, labels = pool.posed(torch.tensor([1, 2, 0]), draws())
+    found = [
+        each.losses(TrainingBatch(seen[0], each.adapt_classes(batch), labels, draws(), seen[0], batch))["category"]
+        for each in (adapter, plain)
+    ]
+    torch.testing.assert_close(*found)
+
+
 @pytest.mark.parametrize("alpha", [0.0, 2.0])
 def test_its_loss_is_the_category_loss_of_what_it_made(captions, seen, pool, alpha):
     adapter = dcar(captions, seen, alpha=alpha, category_weight=0.5)

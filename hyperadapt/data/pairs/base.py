@@ -72,7 +72,7 @@ class Pairs:
         captions: Texts; one readable stand-in each where `source` holds features.
         image_of: Image row of each caption.
         parts: Part of each image, a place in `PARTS`.
-        categories: Category of each image, a number; all 0 where none are given.
+        categories: Category of each image, a number; -1 where none is given.
         galleries: Gallery of each image; images of different galleries do not compete.
         negatives: For each caption, what is false of its image; empty where there is none.
     """

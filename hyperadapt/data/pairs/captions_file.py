@@ -65,8 +65,8 @@ def read_captioned_images(data: Path) -> Pairs:
 
     A line of `captions.jsonl` is an object with `image` (a path relative to the file) and `caption`; it may have
     `split` (train, val or test; test where it says nothing), `category`, and `negatives`, a list of captions that are
-    false of the image: strings, which share its category, or objects with `caption` and `category`. `captions.csv` has
-    the same columns but for the negatives. An image with several captions stands in several lines.
+    false of the image: strings, which share its category if it has one, or objects with `caption` and `category`.
+    `captions.csv` has the same columns but for the negatives. An image with several captions stands in several lines.
 
     Args:
         data: The folder, or the file.
@@ -103,7 +103,7 @@ def read_captioned_images(data: Path) -> Pairs:
         captions=tuple(captions),
         image_of=np.array([place[path] for path in images], dtype=np.int64),
         parts=np.array([PARTS.index(part) for part, _ in said.values()], dtype=np.int64),
-        categories=source.labels,
+        categories=np.where([category == NO_CATEGORY for _, category in said.values()], -1, source.labels),
         galleries=np.zeros(len(ids), dtype=np.int64),
         negatives=tuple(negatives) if any(negatives) else (),
     )
@@ -141,4 +141,5 @@ def _negatives(line: dict[str, Any], category: str, where: str) -> tuple[Negativ
     found = [{"caption": each, "category": category} if isinstance(each, str) else each for each in given]
     if not isinstance(given, list) or not all(isinstance(e, dict) and isinstance(e.get("caption"), str) for e in found):
         raise InputError(f"{where}: negatives are a list of captions, or of objects with caption and category")
-    return tuple(Negative(each["caption"], each.get("category", category) == category) for each in found)
+    known = category != NO_CATEGORY
+    return tuple(Negative(each["caption"], known and each.get("category", category) == category) for each in found)

@@ -48,7 +48,7 @@ def read_pair_features(folder: Path) -> Pairs:
         captions=tuple(f"caption {i}" for i in range(len(captions))),
         image_of=image_of.astype(np.int64),
         parts=parts.astype(np.int64),
-        categories=np.zeros(len(images), dtype=np.int64),
+        categories=np.full(len(images), -1, dtype=np.int64),
         galleries=np.zeros(len(images), dtype=np.int64),
     )
 
