@@ -8,11 +8,19 @@ from torch import Tensor, nn
 
 from manifolds import scalars
 from manifolds.base import AbstractManifold
+from manifolds.differentiable import differentiable
 from manifolds.euclidean import Euclidean
 from manifolds.hyperplanes import plane_distance
 from manifolds.mappings import Points, inside
 from manifolds.poincare import PoincareBall
 from manifolds.scalars import sinh_ratio, square
+
+_with_gradient_times = differentiable(
+    lambda x, factor: x.clone(),
+    lambda _need, x, factor, grad: (factor * grad, None),
+    lambda x, factor, tangent, _: factor * tangent,
+)
+"""The points themselves, whose gradients are multiplied by a factor a point."""
 
 
 class ToBall(nn.Module):
@@ -27,9 +35,12 @@ class ToBall(nn.Module):
         clip_radius: ``r``, the longest tangent vector; None leaves lengths alone.
         scale: ``s > 0``.
         learn_scale: whether ``log s`` is a parameter.
+        riemannian: multiply gradients that come back to the points by ``(1 - c|x|²)²/4``, as HIER (arXiv 2212.14258)
+            does; the points stay as they are.
 
     Raises:
-        ValueError: ``clip_radius`` or ``scale`` is not positive.
+        ValueError: ``clip_radius`` or ``scale`` is not positive, or ``riemannian`` is asked on
+            a manifold without such a factor.
 
     Example:
         >>> from manifolds import PoincareBall
@@ -46,14 +57,18 @@ class ToBall(nn.Module):
         clip_radius: float | None = 2.3,
         scale: float = 1.0,
         learn_scale: bool = False,
+        riemannian: bool = False,
     ) -> None:
         super().__init__()
+        if riemannian and not isinstance(manifold, PoincareBall | Euclidean):
+            raise ValueError(f"ToBall scales gradients in the ball and in flat space, got {type(manifold).__name__}")
         if clip_radius is not None and not clip_radius > 0:
             raise ValueError(f"ToBall needs clip_radius > 0, got {clip_radius}; pass None for no clipping")
         if not 0 < scale < math.inf:
             raise ValueError(f"ToBall needs a finite scale > 0, got {scale}")
         self.manifold = manifold
         self.clip_radius = clip_radius
+        self.riemannian = riemannian
         log_scale = torch.tensor(math.log(scale))
         if learn_scale:
             self.log_scale = nn.Parameter(log_scale)
@@ -75,11 +90,16 @@ class ToBall(nn.Module):
             beyond = factor.square() * length_square > self.clip_radius**2
             length = torch.where(beyond, length_square, 1.0).sqrt()
             weight = torch.where(beyond, self.clip_radius / length, weight)
-        return self.manifold.expmap0(self.manifold.tangent0(scalars.scale(weight, u)))
+        x = self.manifold.expmap0(self.manifold.tangent0(scalars.scale(weight, u)))
+        if not self.riemannian:
+            return x
+        with torch.no_grad():
+            factor = self.manifold.egrad2rgrad(x, torch.ones_like(x))[..., :1]
+        return _with_gradient_times(x, factor)
 
     def extra_repr(self) -> str:
-        """Scale and clip radius."""
-        return f"scale={self.scale.item():.4g}, clip_radius={self.clip_radius}"
+        """Scale, clip radius and what becomes of gradients."""
+        return f"scale={self.scale.item():.4g}, clip_radius={self.clip_radius}, riemannian={self.riemannian}"
 
 
 class HyperplaneLogits(nn.Module):

@@ -180,7 +180,14 @@ def test_the_shared_head_projects_all_nodes_to_its_dimension():
 @pytest.mark.parametrize("manifold", ["poincare", "euclidean"])
 def test_every_hierarchy_moves_attributes_categories_and_radii(hierarchy, manifold):
     classes = stored()
-    settings = {"attributes": 8, "manifold": manifold, "hierarchy": hierarchy, "learn_curvature": True, "margin": 9.0}
+    settings = {
+        "attributes": 8,
+        "manifold": manifold,
+        "hierarchy": hierarchy,
+        "learn_curvature": True,
+        "margin": 9.0,
+        "riemannian": True,
+    }
     adapter = stirred(build(classes, **settings))
     adapter.losses(batch(adapter, classes))["hierarchy"].backward()
     moved = {name for name, p in adapter.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}

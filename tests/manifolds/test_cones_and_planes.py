@@ -8,6 +8,7 @@ import torch
 from manifolds import (
     Euclidean,
     HyperplaneLogits,
+    Lorentz,
     PoincareBall,
     PoincareLinear,
     ToBall,
@@ -107,3 +108,16 @@ def test_to_ball_learns_its_scale_and_lifts_half_precision():
         ToBall(Euclidean(), clip_radius=0.0)
     with pytest.raises(ValueError, match="scale > 0"):
         ToBall(Euclidean(), scale=-1.0)
+
+
+@pytest.mark.parametrize("manifold", [PoincareBall(0.1), PoincareBall(2.0), Euclidean()], ids=str)
+def test_gradients_are_scaled_by_the_inverse_metric_where_asked_and_points_stay(manifold):
+    features = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    plain, turned = (ToBall(manifold, riemannian=on)(features) for on in (False, True))
+    assert torch.equal(plain, turned)
+    pull = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    factor = (1 - manifold.curvature * plain.detach().square().sum(1, keepdim=True)).square() / 4
+    expected = torch.autograd.grad(plain, features, factor * pull)[0]
+    torch.testing.assert_close(torch.autograd.grad(turned, features, pull)[0], expected)
+    with pytest.raises(ValueError, match="got Lorentz"):
+        ToBall(Lorentz(), riemannian=True)

@@ -38,6 +38,7 @@ class LatHAdapterConfig:
         clip_radius: bound r on a node's tangent norm before the exponential map; images stand there.
         text_radius, attribute_radius: where categories and attributes start, as parts of r.
         learn_radii: train these two.
+        riemannian: multiply gradients that come back to the nodes by (1 - c |x|^2)^2 / 4, as HIER's code does.
         hierarchy: what is arranged under what:
             h0: triplets of image, attribute and category with a margin, without ancestors;
             h1: images and their categories under attributes, attributes among themselves (HIER's proxies);
@@ -72,6 +73,7 @@ class LatHAdapterConfig:
     text_radius: float = 0.7
     attribute_radius: float = 0.5
     learn_radii: bool = True
+    riemannian: bool = False
     hierarchy: Literal["h0", "h1", "h2", "h3", "h4", "h5"] = "h1"
     hier_weight: float = 0.5
     radial_weight: float = 0.0

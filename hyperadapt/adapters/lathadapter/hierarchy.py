@@ -143,10 +143,10 @@ class Hierarchy(nn.Module):
         self.manifold: AbstractManifold = (
             Euclidean() if flat else PoincareBall(config.curvature, learnable=config.learn_curvature)
         )
-        r, learn = config.clip_radius, config.learn_radii
-        self.image_to_ball = ToBall(self.manifold, r, scale=r)
-        self.text_to_ball = ToBall(self.manifold, r, scale=config.text_radius * r, learn_scale=learn)
-        self.attribute_to_ball = ToBall(self.manifold, r, scale=config.attribute_radius * r, learn_scale=learn)
+        r, learn, turned = config.clip_radius, config.learn_radii, config.riemannian
+        self.image_to_ball = ToBall(self.manifold, r, r, riemannian=turned)
+        self.text_to_ball = ToBall(self.manifold, r, config.text_radius * r, learn, turned)
+        self.attribute_to_ball = ToBall(self.manifold, r, config.attribute_radius * r, learn, turned)
 
     def nodes(
         self,

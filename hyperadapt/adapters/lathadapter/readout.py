@@ -60,16 +60,19 @@ def read_attributes(subject: Subject) -> dict[str, Any]:
     to_categories = subject.manifold.pairwise_dist(nodes.attributes, nodes.categories)
     bridge = torch.maximum(to_images, to_categories[:, nodes.labels]).argmin(0)
     radius = subject.manifold.dist0(nodes.attributes)
-    joined = [Counter(nodes.labels[bridge == m].tolist()) for m in range(len(nodes.attributes))]
+    own: list[dict[int, list[str]]] = [{} for _ in range(len(nodes.attributes))]
+    for m, label, name in zip(bridge.tolist(), nodes.labels.tolist(), subject.image_names, strict=True):
+        own[m].setdefault(label, []).append(name)
     to_classes = subject.features @ subject.classes.weights.T
     found = []
-    for m, counts in enumerate(joined):
+    for m, joined in enumerate(own):
+        most = sorted(joined.items(), key=lambda pair: -len(pair[1]))
         near = _nearest(-to_images[m], subject.image_names, to_images[m])
         found.append(
             {
                 "attribute": m,
                 "radius": round(float(radius[m]), 4),
-                "joins": [{"category": names[k], "images": count} for k, count in counts.most_common()],
+                "joins": [{"category": names[k], "images": len(them), "names": them} for k, them in most],
                 "nearest_images": near,
                 "nearest_classes": _nearest(to_classes[m], names, to_classes[m]),
                 **_words(subject, m),
