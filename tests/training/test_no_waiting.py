@@ -8,15 +8,13 @@ import torch
 
 from hyperadapt.adapters.base import BuildContext
 from hyperadapt.backbone import ImageFeatures
-from hyperadapt.methods import load_method, named_methods
+from hyperadapt.methods import load_method
 from hyperadapt.model import build_model
 from hyperadapt.text import class_text
 from hyperadapt.training import loss_terms
 from manifolds.regularizers import AbstractDraws
-from tests.training.runs import method_scene
+from tests.training.runs import ON_FEATURES, method_scene
 
-TRAINED = [name for name, method in named_methods().items() if method.training is not None]
-STORED = [name for name in TRAINED if not load_method(name).needs_tower]
 NAMES = ("red bird", "blue bird", "tall flower")
 
 
@@ -34,7 +32,7 @@ def step(model, classes, images, labels):
     return [p.grad for p in model.parameters() if p.requires_grad and p.grad is not None]
 
 
-@pytest.mark.parametrize("name", STORED)
+@pytest.mark.parametrize("name", ON_FEATURES)
 def test_a_step_on_features_waits_for_no_value(name):
     run = method_scene(name)
     found = step(run.model, run.data.classes, run.data.images[:8], run.data.labels[:8])

@@ -11,13 +11,12 @@ import safetensors.torch
 import torch
 
 from hyperadapt.errors import InputError
-from hyperadapt.methods import named_methods
+from hyperadapt.methods import load_method
 from hyperadapt.training import ALONE, RunFolder, train
 from hyperadapt.training_config import TrainingConfig
 from tests.training import killed_runs
-from tests.training.runs import method_scene
+from tests.training.runs import ON_FEATURES, THROUGH_TOWERS, method_scene
 
-TRAINED = [name for name, method in named_methods().items() if method.training is not None and not method.needs_tower]
 CONFIG = TrainingConfig(steps=20, batch_size=6, checkpoint_steps=5)
 
 
@@ -52,18 +51,29 @@ def steps(folder):
 
 
 @pytest.mark.parametrize("settings", [{}, {"average": "gaussian", "average_mean": 2.0}, {"accumulate": 2}], ids=str)
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", ON_FEATURES)
 def test_an_interrupted_run_goes_on_and_ends_the_same(name, settings, tmp_path):
-    config = replace(CONFIG, **settings)
-    whole = fit(tmp_path / "whole", name, config)
-    for stop in (2, 9, 14):
+    check_interrupted(name, replace(CONFIG, **settings), (2, 9, 14), tmp_path)
+
+
+@pytest.mark.parametrize("name", THROUGH_TOWERS)
+def test_an_interrupted_run_through_the_towers_goes_on_and_ends_the_same(name, tmp_path):
+    """With the method's own optimiser, phases and average."""
+    config = replace(load_method(name).training, steps=8, batch_size=5, checkpoint_steps=3)
+    check_interrupted(name, config, (4, 7), tmp_path)
+
+
+def check_interrupted(name, config, stops, folder):
+    whole = fit(folder / "whole", name, config)
+    for stop in stops:
         with pytest.raises(Stopped):
-            fit(tmp_path / "cut", name, config, stop)
+            fit(folder / "cut", name, config, stop)
     seen = []
     run = method_scene(name)
-    tenths = train(run.model, run.data, config, 3, lambda done, _: seen.append(done), run=RunFolder(tmp_path / "cut"))
-    assert seen == list(range(11, 21)), "it goes on from the last checkpoint before step 14"
-    assert_same(whole, (run.model.state_dict(), tenths), [tmp_path / "whole", tmp_path / "cut"])
+    tenths = train(run.model, run.data, config, 3, lambda done, _: seen.append(done), run=RunFolder(folder / "cut"))
+    kept = stops[-1] - stops[-1] % config.checkpoint_steps
+    assert seen == list(range(kept + 1, config.steps + 1)), "it goes on from the last checkpoint before the stop"
+    assert_same(whole, (run.model.state_dict(), tenths), [folder / "whole", folder / "cut"])
 
 
 def test_a_finished_run_is_read_and_not_repeated(tmp_path):
@@ -193,7 +203,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", TRAINED)
+@pytest.mark.parametrize("method", ON_FEATURES)
 @pytest.mark.parametrize("seed", range(4))
 def test_runs_killed_many_times_end_with_the_same_bits(method, seed, tmp_path):
     assert check_killed(method, 6, seed, tmp_path) >= 1

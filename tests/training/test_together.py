@@ -9,7 +9,7 @@ from torch.nn.functional import linear
 from hyperadapt.adapters.base import BuildContext
 from hyperadapt.backbone import ImageFeatures
 from hyperadapt.errors import InputError
-from hyperadapt.methods import load_method, named_methods
+from hyperadapt.methods import load_method
 from hyperadapt.model import build_model
 from hyperadapt.parts import PartFeatures
 from hyperadapt.text import ClassText
@@ -17,9 +17,7 @@ from hyperadapt.training import Run, TrainingSet, train, train_together, why_apa
 from hyperadapt.training.replay import RecordError
 from hyperadapt.training.together import _LinearLayers, _Stack
 from hyperadapt.training_config import TrainingConfig
-from tests.training.runs import method_scene, scene, unit
-
-TRAINED = [name for name, method in named_methods().items() if method.training is not None and not method.needs_tower]
+from tests.training.runs import ON_FEATURES, method_scene, scene, unit
 
 
 def numbers(*shape):
@@ -58,7 +56,7 @@ def apart(together, config):
     return models, [train(model, run.data, config, run.seed) for model, run in zip(models, together, strict=True)]
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", ON_FEATURES)
 def test_runs_of_several_seeds_and_lengths_are_the_runs_one_by_one(name):
     together, config = runs(name, dtype=torch.float64)
     models, histories = apart(together, config)
@@ -72,7 +70,7 @@ def test_runs_of_several_seeds_and_lengths_are_the_runs_one_by_one(name):
             assert torch.allclose(value, other, rtol=0, atol=1e-7), key
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", ON_FEATURES)
 def test_in_float32_weights_agree_to_a_hundred_thousandth(name):
     together, config = runs(name)
     models, _ = apart(together, config)
@@ -101,7 +99,7 @@ def test_at_the_size_of_real_features_no_rounding_grows(name):
             assert torch.allclose(value, other, rtol=0, atol=1e-6), key
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", ON_FEATURES)
 def test_a_step_is_computed_once_and_repeated_from_its_record(name, monkeypatch):
     computed = []
     compute = _Stack._losses_and_gradients

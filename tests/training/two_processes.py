@@ -15,14 +15,15 @@ import yaml
 from hyperadapt.checkpoint import tensor_bytes
 from hyperadapt.methods import load_method
 from hyperadapt.training import RunFolder, process_group, train
-from tests.training.runs import method_scene
+from tests.training.runs import THROUGH_TOWERS, method_scene
 
 
 def settings_of(case):
     """Method and training settings of a case, the method's own but for their length."""
     method, _, setting = case.partition(":")
     field, _, value = setting.partition("=")
-    settings = {"steps": 20, "batch_size": 9, **({field: yaml.safe_load(value)} if field else {})}
+    steps = 4 if method in THROUGH_TOWERS else 20
+    settings = {"steps": steps, "batch_size": 9, **({field: yaml.safe_load(value)} if field else {})}
     return method, replace(load_method(method).training, **settings)
 
 
