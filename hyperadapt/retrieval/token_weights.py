@@ -27,15 +27,16 @@ class TokenTable:
 
     @torch.no_grad()
     def features(self, tokens: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
-        """L2-normalised features of tokens.
+        """L2-normalised features of tokens, made outside any autocast of the caller's, for they are kept.
 
         Args:
             tokens: on the CPU, each once.
         """
         listed = tokens.tolist()
-        for token in listed:
-            if token not in self._rows:  # one by one: in a batch they round by who is beside them
-                self._rows[token] = self.tower.token_features(torch.tensor([token]))[0]
+        with torch.autocast(self.tower.device.type, enabled=False):
+            for token in listed:
+                if token not in self._rows:  # one by one: in a batch they round by who is beside them
+                    self._rows[token] = self.tower.token_features(torch.tensor([token]))[0]
         return torch.stack([self._rows[token] for token in listed])
 
 

@@ -76,6 +76,13 @@ def test_token_weights_are_zero_where_the_image_is_blank(small_backbone, seen):
     assert not token_weights(TokenTable(small_backbone.text), ids, blank.expand(5, -1), blank).any()
 
 
+def test_features_of_tokens_are_those_outside_of_autocast(small_backbone):
+    tokens = small_backbone.text.tokenize(CAPTIONS).unique()
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = TokenTable(small_backbone.text).features(tokens)
+    assert torch.equal(cast, TokenTable(small_backbone.text).features(tokens))
+
+
 def test_without_prompts_and_weights_it_is_plain_clip(captions, seen):
     adapter = dcar(captions, seen, prompts=0, reweighting=False, alpha=0.0)
     torch.testing.assert_close(adapter.adapt_classes(captions).weights, captions.weights, atol=1e-5, rtol=1e-5)
