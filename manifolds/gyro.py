@@ -24,6 +24,7 @@ def mobius_add(x: Points, y: Points, c: Curvature = 1.0) -> Points:
         Points inside the limit of ``projx``, float32 or wider.
 
     Example:
+        >>> import torch
         >>> mobius_add(torch.tensor([0.5, 0.0]), torch.tensor([0.5, 0.0]))
         tensor([0.8000, 0.0000])
     """
@@ -41,6 +42,7 @@ def mobius_scalar_mul(r: Curvature, x: Points, c: Curvature = 1.0) -> Points:
     """``r ⊗ x``: the point ``r`` times as far from the origin on the same line; ``r`` broadcasts against points.
 
     Example:
+        >>> import torch
         >>> mobius_scalar_mul(2.0, torch.tensor([0.5, 0.0]))
         tensor([0.8000, 0.0000])
     """
@@ -65,6 +67,7 @@ def mobius_matvec(m: Float[Tensor, "*batch out dim"], x: Points, c: Curvature = 
         ValueError: the last axes of ``m`` and ``x`` differ.
 
     Example:
+        >>> import torch
         >>> mobius_matvec(2 * torch.eye(2), torch.tensor([0.5, 0.0]))
         tensor([0.8000, 0.0000])
     """
