@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
         _complain(f"error: {error}")
         return 1
     except OSError as error:
-        _complain(f"error: {error}; finished runs are kept, and the same command goes on")
+        _complain(f"error: {error}")
         return 1
     except KeyboardInterrupt:
         _complain("interrupted; finished runs are kept, others go on from their last checkpoint")

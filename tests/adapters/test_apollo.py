@@ -47,7 +47,7 @@ def built(classes, images, moved=0.0, **settings):
     return apollo
 
 
-def close(found, expected, **tolerance):
+def assert_near(found, expected, **tolerance):
     torch.testing.assert_close(found, expected, **({"atol": 1e-5, "rtol": 1e-5} | tolerance))
 
 
@@ -55,14 +55,14 @@ def test_before_training_it_is_maple(classes, images):
     apollo = built(classes, images)
     torch.manual_seed(0)
     maple = MaPLe(MaPLeConfig(), BuildContext(classes, 32, None, 100.0))
-    close(apollo.adapt_classes(classes).weights, maple.adapt_classes(classes).weights)
-    close(apollo.adapt_images(images, classes).pooled, maple.adapt_images(images, classes).pooled)
+    assert_near(apollo.adapt_classes(classes).weights, maple.adapt_classes(classes).weights)
+    assert_near(apollo.adapt_images(images, classes).pooled, maple.adapt_images(images, classes).pooled)
 
 
 def test_the_adapters_attend_to_class_means_of_shots_and_to_class_texts(classes, images):
     apollo = built(classes, images)
     first = torch.stack([images.pooled[[0, 2, 3, 5]].mean(0), images.pooled[[1, 4]].mean(0)])
-    close(apollo.image_memory, normalize(first, dim=-1))
+    assert_near(apollo.image_memory, normalize(first, dim=-1))
     assert torch.equal(apollo.text_memory, classes.weights)
     apollo = built(classes, images, moved=0.3)
     texts, pooled = (
@@ -70,8 +70,8 @@ def test_the_adapters_attend_to_class_means_of_shots_and_to_class_texts(classes,
         apollo.maple.adapt_images(images, classes).pooled,
     )
     memories = (apollo.image_memory, apollo.text_memory)
-    close(apollo.adapt_images(images, classes).pooled, apollo.image_adapter(pooled, *memories))
-    close(apollo.adapt_classes(classes).weights, apollo.text_adapter(texts, *reversed(memories)))
+    assert_near(apollo.adapt_images(images, classes).pooled, apollo.image_adapter(pooled, *memories))
+    assert_near(apollo.adapt_classes(classes).weights, apollo.text_adapter(texts, *reversed(memories)))
 
 
 def attended(attention, query, keys):
@@ -109,7 +109,7 @@ def test_a_cross_modal_adapter_is_a_loop_over_features_and_heads():
         first, second = adapter.layers[1], adapter.layers[3]
         row = row + second((first(normed(row, adapter.layers[0]))).clamp(min=0)) / math.sqrt(len(row))
         rows.append(row / row.norm())
-    close(adapter(x, own, other), torch.stack(rows))
+    assert_near(adapter(x, own, other), torch.stack(rows))
 
 
 @torch.no_grad()
@@ -163,7 +163,7 @@ def test_the_targets_are_not_pulled_by_the_clean_branch(classes, images):
     for slope, found in zip(
         slopes, torch.autograd.grad(apollo._soft_targets(clean, augmented), (clean, augmented)), strict=True
     ):
-        close(found, slope)
+        assert_near(found, slope)
 
 
 def test_equal_scores_are_at_no_distance_and_its_slope_is_finite():
@@ -205,9 +205,9 @@ def test_captions_come_from_a_file_and_are_used_again_where_a_class_has_fewer(cl
     file.write_text(json.dumps({"striped fish": ["one fish"], "red_bird": ["a bird", "two birds"], "other": []}))
     found = ClassCaptions.of(classes, str(file))
     expected = small_backbone.text.encode(["a bird", "one fish", "two birds", "one fish"]).unflatten(0, (2, 2))
-    close(found.features, expected)
+    assert_near(found.features, expected)
     drawn = found.drawn(RecordedDraws([torch.tensor([0.6, 0.2])]))
-    close(drawn, torch.stack([expected[1, 0], expected[0, 1]]))
+    assert_near(drawn, torch.stack([expected[1, 0], expected[0, 1]]))
     assert ClassCaptions.of(classes, None).features is classes.templates
 
 

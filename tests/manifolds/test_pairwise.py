@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from manifolds import Euclidean, PoincareBall, pairwise, poincare, polar
+from tests.largest import Largest
 
 
 def cloud(n, dim=6, seed=0, dtype=torch.float64, radius=0.6):
@@ -116,18 +117,6 @@ def test_vmap_and_jacrev():
 
 def test_no_tensor_of_three_axes_is_made():
     """Peak of live tensor memory, watched through the dispatcher, stays near that of the matrix."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    class Largest(TorchDispatchMode):
-        size = 0
-
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            result = func(*args, **(kwargs or {}))
-            for t in result if isinstance(result, tuple | list) else (result,):
-                if isinstance(t, torch.Tensor):
-                    self.size = max(self.size, t.numel() * t.element_size())
-            return result
-
     x, y = cloud(64, 128, dtype=torch.float32).requires_grad_(), cloud(96, 128, seed=1, dtype=torch.float32)
     with Largest() as largest:
         poincare.pairwise_dist(x, y).sum().backward()

@@ -17,7 +17,7 @@ from hyperadapt.training import ALONE, World, process_group, train
 from hyperadapt.training.step import StepLosses, Stepper
 from hyperadapt.training_config import TrainingConfig
 from tests.scenes import write_features
-from tests.training.runs import TRAINED, method_scene
+from tests.training.runs import THROUGH_TOWERS, TRAINED, method_scene
 from tests.training.two_processes import settings_of
 
 GUIDED = [name for name in TRAINED if any(part.module.guides for part in load_method(name).components)]
@@ -58,7 +58,8 @@ def check_case(case, folder):
         torch.testing.assert_close(
             found[name], value, atol=1e-5, rtol=1e-5, msg=lambda m, name=name: f"{case}: {name}{m}"
         )
-    assert any((found[name] - start[name]).abs().max() > 1e-4 for name in start)
+    moved = 1e-4 if case in THROUGH_TOWERS else 3e-4  # four small steps, and twenty
+    assert any((found[name] - start[name]).abs().max() > moved for name in start)
     lines = [json.loads(line) for line in (folder / case / "history.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(config.steps)), "the first process alone writes"
     last = lines[-max(config.steps // 10, 1) :]
