@@ -15,6 +15,7 @@ from hyperadapt.backbone import ImageFeatures
 from hyperadapt.data import open_image
 from hyperadapt.errors import InputError
 from hyperadapt.text import ClassText
+from hyperadapt.transfer import sent
 from manifolds.regularizers import AbstractDraws
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
@@ -57,12 +58,18 @@ class ClassImages:
             [[row for row in rows if owners[row % count] == k] for k in range(len(classes))], _row_reader(images)
         )
 
-    def drawn(self, labels: Int[Tensor, " b"], draws: AbstractDraws) -> Float[Tensor, "b 3 h w"]:
-        """One image of each label's class, at random."""
-        numbers = draws.rand(len(labels)).tolist()
+    def drawn(self, labels: Int[Tensor, " b"], draws: AbstractDraws, device: torch.device) -> Float[Tensor, "b 3 h w"]:
+        """One image of each label's class, at random.
+
+        Args:
+            labels: on the CPU.
+            draws: random numbers of the step.
+            device: where the images are wanted.
+        """
+        numbers = draws.host(len(labels)).tolist()
         owned = [self.of_class[label] for label in labels.tolist()]
         chosen = [own[int(number * len(own))] for own, number in zip(owned, numbers, strict=True)]
-        return self.read(chosen).to(labels.device)
+        return sent(self.read(chosen), device)
 
 
 def _named(names: Sequence[str], found: Mapping[str, Any], where: str) -> list[Any]:

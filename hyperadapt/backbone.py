@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -31,11 +31,13 @@ class ImageFeatures:
         parts: position-wise features for methods with several visual parts, or None.
         pixels: the tower's inputs for methods that change the image tower, or None; of training views the lazy kind,
             which gives a tensor for every index.
+        rows: which training views they are, on the CPU, in a training step.
     """
 
     pooled: Float[Tensor, "n d"]
     parts: PartFeatures | None = None
     pixels: Float[Tensor, "n 3 h w"] | ViewPixels | None = None
+    rows: Int[Tensor, " n"] | None = None
 
     def __len__(self) -> int:
         return len(self.pooled)
@@ -44,6 +46,18 @@ class ImageFeatures:
         parts = None if self.parts is None else self.parts[index]
         pixels = None if self.pixels is None else self.pixels[index]
         return ImageFeatures(self.pooled[index], parts, pixels)
+
+    def step(self, rows: Int[Tensor, " b"], host_rows: Int[Tensor, " b"]) -> "ImageFeatures":
+        """The images of a training step; lazy pixels are found without a wait for the device.
+
+        Args:
+            rows: (B,) on the features' device.
+            host_rows: the same on the CPU.
+        """
+        parts = None if self.parts is None else self.parts[rows]
+        lazy = isinstance(self.pixels, ViewPixels)
+        pixels = None if self.pixels is None else self.pixels[host_rows if lazy else rows]
+        return ImageFeatures(self.pooled[rows], parts, pixels, host_rows)
 
     def split(self, size: int) -> "list[ImageFeatures]":
         """Batches of `size` images, the last one smaller where it does not go."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from hyperadapt.data.pairs import Negative
 from hyperadapt.text import ClassText
 from hyperadapt.text_tower import TextTower
+from hyperadapt.transfer import sent
 from manifolds.regularizers import AbstractDraws
 
 
@@ -76,6 +77,7 @@ class CaptionPool:
         negatives: Sequence[Sequence[Negative]] = (),
     ) -> None:
         self.captions, self.seen, self.categories, self.negatives = captions, seen, categories, negatives
+        image_of = image_of.cpu()
         self._of_image = image_of.argsort(stable=True)
         self._counts = image_of.bincount(minlength=len(seen))
         self._starts = self._counts.cumsum(0) - self._counts
@@ -84,14 +86,14 @@ class CaptionPool:
         """A caption of each image of a batch, drawn anew in every step, and their places: the answers.
 
         Args:
-            images: (B,) images.
+            images: (B,) images, on the CPU.
             draws: random numbers of the step.
         """
-        counts = self._counts[images]
-        drawn = (draws.rand(len(images)) * counts).long().clamp_max(counts - 1)
+        device, counts = self.seen.device, self._counts[images]
+        drawn = (draws.host(len(images)) * counts).long().clamp_max(counts - 1)
         chosen = self._of_image[self._starts[images] + drawn]
         listed = chosen.tolist()
-        weights = self.captions.weights[chosen]
+        weights, images = self.captions.weights[sent(chosen, device)], sent(images, device)
         captions = Captions(
             names=tuple(self.captions.names[i] for i in listed),
             templates=weights[None],
@@ -101,17 +103,13 @@ class CaptionPool:
             categories=self.categories[images],
             false=self._false(listed),
         )
-        return captions, torch.arange(len(images), device=images.device)
+        return captions, torch.arange(len(images), device=device)
 
     def _false(self, captions: list[int]) -> FalseCaptions | None:
         if not self.negatives:
             return None
         found = [(place, negative) for place, caption in enumerate(captions) for negative in self.negatives[caption]]
+        owners = torch.tensor([place for place, _ in found], dtype=torch.long)
+        same = torch.tensor([negative.same_category for _, negative in found], dtype=torch.bool)
         device = self.seen.device
-        return FalseCaptions(
-            texts=tuple(negative.text for _, negative in found),
-            owners=torch.tensor([place for place, _ in found], dtype=torch.long, device=device),
-            same_category=torch.tensor(
-                [negative.same_category for _, negative in found], dtype=torch.bool, device=device
-            ),
-        )
+        return FalseCaptions(tuple(negative.text for _, negative in found), sent(owners, device), sent(same, device))

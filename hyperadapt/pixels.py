@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hyperadapt.transfer import sent
 from hyperadapt.views import DECODING_THREADS, View, ViewMaker
 
 PIXELS_BUDGET_BYTES = 2 * 2**30
@@ -41,7 +42,7 @@ class ViewPixels:
         """Inputs of some rows.
 
         Args:
-            index: a slice, or a one-dimensional tensor as tensors take it.
+            index: a slice, or a one-dimensional tensor as tensors take it; one on the CPU waits for no device.
 
         Raises:
             InputError: naming the file that cannot be decoded.
@@ -55,7 +56,7 @@ class ViewPixels:
             if self.budget_bytes >= each.nbytes:
                 self._kept[view] = each
                 self.budget_bytes -= each.nbytes
-        return pixels.to(self.device)
+        return sent(pixels, self.device)
 
     def expect(self, rows: Iterable[int]) -> None:
         """Begin to decode rows that will be asked for soon, in threads."""

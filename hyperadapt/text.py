@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 
 from hyperadapt.errors import InputError
 from hyperadapt.text_tower import TextTower
+from hyperadapt.transfer import sent
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class ClassText:
 
     def select(self, classes: Sequence[int]) -> "ClassText":
         """The same for some of the classes, in the order given."""
-        index = torch.as_tensor(list(classes), dtype=torch.long, device=self.weights.device)
+        index = sent(torch.as_tensor(list(classes), dtype=torch.long), self.weights.device)
         names = tuple(self.names[i] for i in classes)
         return replace(self, names=names, templates=self.templates[:, index], weights=self.weights[index])
 

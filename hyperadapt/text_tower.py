@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from hyperadapt.errors import InputError
 from hyperadapt.prompt_pass import BeforeBlock, TextPass, at_least_float32, replaced
+from hyperadapt.transfer import sent
 
 ENCODE_CHUNK = 256
 KEPT_TEXTS = 32768
@@ -177,25 +178,23 @@ class TextTower:
     @torch.no_grad()
     def _encode_now(self, texts: Sequence[str], cut: bool) -> list[Float[Tensor, " d"]]:
         """Outside any autocast of the caller's, for the rows are kept for later callers."""
-        ids = self.tokenize(texts, cut=cut).to(self.device)
+        ids = self.tokenize(texts, cut=cut)
         with torch.autocast(self.device.type, enabled=False):
-            parts = [self._encode_ids(chunk) for chunk in ids.split(ENCODE_CHUNK)]
+            parts = [self._encode_ids(*self._place(chunk, self.device)) for chunk in ids.split(ENCODE_CHUNK)]
         features = normalize(at_least_float32(torch.cat(parts)), dim=-1)
         return [row.clone() for row in features]  # a view would keep the whole batch alive
 
     def pass_texts(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
         """L2-normalised features of plain texts through the tower as it is now, with gradients; nothing is kept."""
-        ids = self.tokenize(texts).to(self.device)
-        return normalize(at_least_float32(self._encode_ids(ids)), dim=-1)
+        features = self._encode_ids(*self._placed(self.tokenize(texts), self.device))
+        return normalize(at_least_float32(features), dim=-1)
 
     @torch.no_grad()
     def states(self, text: str, until: int) -> Float[Tensor, "l w"]:
         """Tokens of a text, up to its end-of-text mark where that is exact, before block `until`."""
         self._require_contexts()
-        ids = self.tokenize([text]).to(self.device)
-        if self._pass.cuts:
-            ids = ids[:, : int(self._end_positions(ids)[0]) + 1]
-        return self._pass.states(self.tower.token_embedding(ids), until)[0]
+        ids, _, longest = self._place(self.tokenize([text]), self.device)
+        return self._pass.states(self.tower.token_embedding(ids[:, :longest] if self._pass.cuts else ids), until)[0]
 
     def features_from(self, texts: Sequence[str], states: Sequence[Tensor], first: int) -> Float[Tensor, "n d"]:
         """L2-normalised features of texts whose `states` before block `first` are known, with gradients to the tower.
@@ -205,15 +204,14 @@ class TextTower:
             states: (L, W) each, of any lengths.
             first: the block that they enter.
         """
-        ends = self._end_positions(self.tokenize(texts)).to(self.device)
+        ends = self._placed(self.tokenize(texts), self.device)[1]
         features = self._pass.features_from(pad_sequence(list(states), batch_first=True), first, ends)
         return normalize(at_least_float32(features), dim=-1)
 
-    def _encode_ids(self, ids: Int[Tensor, "n l"]) -> Float[Tensor, "n d"]:
+    def _encode_ids(self, ids: Int[Tensor, "n l"], ends: Int[Tensor, " n"], longest: int) -> Float[Tensor, "n d"]:
         if not (self.takes_contexts and self._pass.cuts):
             return self.model.encode_text(ids)
-        ends = self._end_positions(ids)
-        return self._pass.features(self.tower.token_embedding(ids[:, : int(ends.max()) + 1]), ends)
+        return self._pass.features(self.tower.token_embedding(ids[:, :longest]), ends)
 
     def prompts(
         self,
@@ -268,12 +266,16 @@ class TextTower:
         key = (id(ids), ids._version, device)
         known = self._places.get(key)
         if known is None:
-            ends = self._end_positions(ids)
-            known = (ids, ids.to(device), ends.to(device), int(ends.max()) + 1)  # ids is held, so its id stays its own
+            known = (ids, *self._place(ids, device))  # ids is held, so its id stays its own
             self._places[key] = known
             while len(self._places) > KEPT_TOKENIZATIONS:
                 self._places.popitem(last=False)
         return known[1:]
+
+    def _place(self, ids: Int[Tensor, "k l"], device: torch.device) -> tuple[Tensor, Tensor, int]:
+        """The same, of ids that come but once."""
+        ends = self._end_positions(ids)
+        return sent(ids, device), sent(ends, device), int(ends.max()) + 1
 
     def _after_shared(
         self,

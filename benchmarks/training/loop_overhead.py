@@ -54,7 +54,7 @@ def bare_step(model: FewShotModel, data: TrainingSet, config: TrainingConfig, ba
 
     def step() -> None:
         batch = next(waiting)
-        terms = losses(batch.rows, batch.images, draws)
+        terms = losses(batch, draws)
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()
         optimizer.step()

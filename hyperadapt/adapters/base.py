@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hyperadapt.backbone import ImageFeatures
 from hyperadapt.text import ClassText
+from hyperadapt.transfer import sent
 from manifolds.regularizers import AbstractDraws
 
 
@@ -72,7 +73,7 @@ def rows_by_name(table: Float[Tensor, "c ..."], known: Sequence[str], names: Seq
     """
     if tuple(names) == tuple(known):
         return table
-    positions = torch.tensor(positions_among(names, known), device=table.device)
+    positions = sent(torch.tensor(positions_among(names, known)), table.device)
     return torch.where((positions >= 0).view(-1, *[1] * (table.ndim - 1)), table[positions], table.new_zeros(()))
 
 
@@ -87,6 +88,7 @@ class TrainingBatch:
         draws: random numbers of the step, on the features' device and equal in all processes; a loss has no others.
         frozen_images: pooled features of the same images before the adapter.
         frozen_classes: the training classes before the adapter, one row a template in `templates`.
+        told_labels: the labels on the CPU, where the step knows them there.
     """
 
     images: ImageFeatures
@@ -95,6 +97,12 @@ class TrainingBatch:
     draws: AbstractDraws
     frozen_images: ImageFeatures
     frozen_classes: ClassText
+    told_labels: Int[Tensor, " b"] | None = None
+
+    @property
+    def host_labels(self) -> Int[Tensor, " b"]:
+        """The labels on the CPU; without `told_labels` this waits for the device."""
+        return self.labels.cpu() if self.told_labels is None else self.told_labels
 
 
 class AbstractAdapter(nn.Module, ABC):
@@ -150,11 +158,13 @@ class AbstractAdapter(nn.Module, ABC):
     ) -> Int[Tensor, " k"] | None:
         """The classes that a training step is about, among them those of its labels; None for all of them.
 
+        Python passes on the texts of these alone, so all arguments and the answer are on the CPU.
+
         Args:
             classes: the training classes, frozen.
             images: frozen pooled features of the whole batch.
             labels: (B,) indices into the classes.
-            draws: random numbers of the step.
+            draws: random numbers of the step, by `draws.host`.
         """
         return None
 

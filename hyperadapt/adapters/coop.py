@@ -14,6 +14,7 @@ from hyperadapt.errors import InputError
 from hyperadapt.registry import ZERO_SHOT_BY_NAME, register
 from hyperadapt.text import ClassText
 from hyperadapt.training_config import TrainingConfig
+from hyperadapt.transfer import sent
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class CoOp(AbstractAdapter):
         if not known:
             return classes
         prompted = self._prompted(classes.select(known), self.contexts[[positions[place] for place in known]])
-        places = torch.tensor(known, device=prompted.device)
+        places = sent(torch.tensor(known), prompted.device)
         return classes.with_weights(classes.weights.index_copy(0, places, prompted.to(classes.weights.dtype)))
 
     def adapt_images(self, images: ImageFeatures, classes: ClassText) -> ImageFeatures:

@@ -130,8 +130,8 @@ class SkipTuning(AbstractAdapter):
         cosines = images.pooled @ classes.weights.T
         relevance = cosines.scatter(1, labels[:, None], 2.0).amax(dim=0)
         order = relevance.argsort(descending=True, stable=True)
-        chances = torch.tensor(self.config.chances(len(classes)), device=order.device)
-        drawn = draws.rand(len(chances)) < chances
+        chances = torch.tensor(self.config.chances(len(classes)))
+        drawn = draws.host(len(chances)) < chances
         own = torch.isin(order[always:], labels)
         return torch.cat([order[:always], order[always:][drawn | own]]).sort().values
 
@@ -149,8 +149,8 @@ class SkipTuning(AbstractAdapter):
     def adapt_images(self, images: ImageFeatures, classes: ClassText) -> ImageFeatures:
         """Images through the tuned image tower."""
         visual, pixels, first = classes.prompt_tower.model.visual, images.tower_input, self.first_image
-        if self.training:  # an image is known again by its frozen feature
-            keys = [row.tobytes() for row in images.pooled.cpu().numpy()]
+        if self.training and images.rows is not None:
+            keys = images.rows.tolist()
             states = torch.cat(self._of_images.of(keys, lambda i: image_states(visual, pixels[i : i + 1], first)))
             run = lambda: image_features_from(visual, states, first)  # noqa: E731
         else:

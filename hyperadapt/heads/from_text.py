@@ -14,6 +14,7 @@ from hyperadapt.heads.base import AbstractHead, similarities
 from hyperadapt.registry import register
 from hyperadapt.text import ClassText
 from hyperadapt.training_config import TrainingConfig
+from hyperadapt.transfer import sent
 from manifolds.regularizers import AbstractDraws
 
 
@@ -68,7 +69,7 @@ class FromText(AbstractHead):
     def encode_classes(self, classes: ClassText, draws: AbstractDraws | None = None) -> Float[Tensor, "k d"]:
         """Trained vectors of known names, texts of the others."""
         own = normalize(rows_by_name(self.weight, self.training_names, classes.names), dim=-1)
-        known = torch.tensor(positions_among(classes.names, self.training_names), device=own.device) >= 0
+        known = sent(torch.tensor(positions_among(classes.names, self.training_names)), own.device) >= 0
         return torch.where((known & self.started)[:, None], own, classes.weights)
 
     def logits(self, images: ImageFeatures, encoded: Float[Tensor, "k d"]) -> Float[Tensor, "b k"]:

@@ -15,6 +15,7 @@ from hyperadapt.heads.base import AbstractHead, similarities
 from hyperadapt.registry import ZERO_SHOT_BY_NAME, register
 from hyperadapt.shots import Shots
 from hyperadapt.text import ClassText
+from hyperadapt.transfer import sent
 from manifolds.regularizers import AbstractDraws
 
 ALPHAS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 50.0)
@@ -105,7 +106,7 @@ class TipAdapter(AbstractHead):
         """The class features, and the columns of the values in the order of the list."""
         if classes.names == self.training_names:
             return EncodedClasses(classes.weights, self.values)
-        positions = torch.tensor(positions_among(classes.names, self.training_names), device=self.values.device)
+        positions = sent(torch.tensor(positions_among(classes.names, self.training_names)), self.values.device)
         return EncodedClasses(classes.weights, torch.where(positions >= 0, self.values[:, positions], 0.0))
 
     def _cached(self, images: ImageFeatures, values: Float[Tensor, "n k"], beta: float | Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hyperadapt.text_tower import TextTower
+from hyperadapt.transfer import sent
 
 
 @final
@@ -58,6 +59,6 @@ def token_weights(
     """
     unique, places = ids.cpu().unique(return_inverse=True)
     differences = (table.features(unique) @ (blank - seen).T).abs()
-    places = places.to(seen.device)
+    places = sent(places, seen.device)
     weights = differences[places, torch.arange(len(ids), device=seen.device)[:, None]]
     return weights * table.tower.holds_words(ids).to(weights)

@@ -4,7 +4,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -32,6 +34,12 @@ class TrainingSet:
     names: Sequence[str] = ()
     captions: CaptionPool | None = None
 
+    @cached_property
+    def on_host(self) -> "TrainingSet":
+        """Features, labels and texts on the CPU, without pixels; for choices that Python makes in a step."""
+        cpu = torch.device("cpu")
+        return TrainingSet(ImageFeatures(self.images.pooled.to(cpu)), self.labels.to(cpu), self.classes.to(cpu))
+
     @property
     def views(self) -> int:
         """Views of each image."""
@@ -46,15 +54,18 @@ class TrainingSet:
         """The names of some images."""
         return [self.names[i] if self.names else f"image {i}" for i in images]
 
-    def posed(self, images: Int[Tensor, " b"], draws: AbstractDraws) -> tuple[ClassText, Int[Tensor, " b"]]:
+    def posed(
+        self, images: Int[Tensor, " b"], host_images: Int[Tensor, " b"], draws: AbstractDraws
+    ) -> tuple[ClassText, Int[Tensor, " b"]]:
         """What a step chooses among for its images, and the answers: the classes, or captions of these images.
 
         Args:
             images: (B,) images of the step.
+            host_images: the same on the CPU.
             draws: random numbers of the step.
         """
         if self.captions is not None:
-            return self.captions.posed(images, draws)
+            return self.captions.posed(host_images, draws)
         return self.classes, self.labels[images]
 
     @property

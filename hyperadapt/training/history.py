@@ -41,7 +41,7 @@ class Report:
         terms: names of the loss terms.
         parameters: names of the parameters that have a gradient.
         values: the terms, then the gradient norm of each parameter.
-        positions: images of the step.
+        positions: images of the step, on the CPU.
     """
 
     step: int

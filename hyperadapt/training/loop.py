@@ -98,8 +98,9 @@ class Training:
         self.model, self.data, self.config = model, data, config
         self.run, self.world, self.device = run, world, device
         shuffle = torch.Generator().manual_seed(seed)
-        self.generator = torch.Generator(device).manual_seed(seed)
-        self.draws = GeneratorDraws(self.generator)
+        chosen_by_python = model.reads_pixels or data.captions is not None  # where numbers are few and read on the CPU
+        self.generator = torch.Generator("cpu" if chosen_by_python else device).manual_seed(seed)
+        self.draws = GeneratorDraws(self.generator, device)
         self.sampler = Sampler(data.labels, data.views, config, shuffle, device)
         per_epoch = self.sampler.per_epoch
         per_shot = config.steps_per_shot
@@ -162,7 +163,7 @@ class Training:
             values: the terms, then the gradient norm of each of these parameters.
         """
         rate = self.optimizers.schedule.rate(self.done)
-        self.history.add(Report(self.done, rate, terms, parameters, values, batch.positions))
+        self.history.add(Report(self.done, rate, terms, parameters, values, batch.host_images))
         if self.config.clip_norm is not None:
             total = torch.linalg.vector_norm(values[len(terms) :])
             torch.nn.utils.clip_grads_with_norm_(self.model.trainable, self.config.clip_norm, total)

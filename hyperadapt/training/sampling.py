@@ -7,6 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from hyperadapt.training_config import TrainingConfig
+from hyperadapt.transfer import sent
 
 
 @dataclass(frozen=True)
@@ -16,21 +17,23 @@ class Batch:
     Attributes:
         rows: (B,) rows of the view-major features, on their device.
         images: (B,) the images that the rows are views of, on the same device.
-        positions: the same images on the CPU, for messages.
+        host_rows, host_images: the same on the CPU, where Python reads them without waiting for a device.
     """
 
     rows: Int[Tensor, " b"]
     images: Int[Tensor, " b"]
-    positions: Int[Tensor, " b"]
+    host_rows: Int[Tensor, " b"]
+    host_images: Int[Tensor, " b"]
 
     def __len__(self) -> int:
-        return len(self.positions)
+        return len(self.host_images)
 
     def pieces(self, count: int) -> list["Batch"]:
         """The batch cut into `count` parts of nearly equal size."""
         if count == 1:
             return [self]
-        parts = (tensor.tensor_split(count) for tensor in (self.rows, self.images, self.positions))
+        tensors = (self.rows, self.images, self.host_rows, self.host_images)
+        parts = (tensor.tensor_split(count) for tensor in tensors)
         return [Batch(*part) for part in zip(*parts, strict=True) if len(part[0])]
 
 
@@ -109,16 +112,11 @@ class Sampler:
 
     def _here(self) -> Batch:
         part = slice(self._start, self._start + self.size)
-        return Batch(self._rows[part], self._on_device[part], self._images[part])
+        return Batch(self._sent_rows[part], self._sent_images[part], self._rows[part], self._images[part])
 
     def _send(self) -> None:
-        rows = self._view[self._images] * len(self.labels) + self._images
-        self._rows, self._on_device = (self._copied(index) for index in (rows, self._images))
-
-    def _copied(self, index: Tensor) -> Tensor:
-        if self.device.type != "cuda":
-            return index.to(self.device)
-        return index.pin_memory().to(self.device, non_blocking=True)
+        self._rows = self._view[self._images] * len(self.labels) + self._images
+        self._sent_rows, self._sent_images = (sent(index, self.device) for index in (self._rows, self._images))
 
     def state(self) -> dict[str, Tensor]:
         """Orders, place in the epoch and generator; `restore` goes on from there."""

@@ -18,6 +18,7 @@ from hyperadapt.training.distributed import ALONE, World, in_parallel
 from hyperadapt.training.guidance import Guidance
 from hyperadapt.training.sampling import Batch
 from hyperadapt.training_config import TrainingConfig
+from hyperadapt.transfer import sent
 from manifolds.regularizers import AbstractDraws, GeneratorDraws, RecordedDraws, RecordingDraws
 
 
@@ -29,24 +30,22 @@ def loss_terms(
     draws: AbstractDraws,
     world: World = ALONE,
     pooled: Float[Tensor, "b d"] | None = None,
+    told_labels: Int[Tensor, " b"] | None = None,
 ) -> dict[str, Tensor]:
     """All loss terms of one batch, by name; a function of its arguments alone, so that it can be batched over runs.
 
     Args:
         model: adapter and head; with `torch.func.functional_call` its parameters are arguments too.
-        classes: frozen text of the training classes.
+        classes: frozen text of the training classes that take part in the step.
         images: frozen features of this process' share of the batch.
         labels: (B,) of the whole batch.
         draws: every random number of the step.
         world: the processes that share the batch; the mean of their terms is the term of the whole batch.
         pooled: (B, D) frozen features of the whole batch; those of `images` where one process has them all.
+        told_labels: the labels on the CPU, where they are known there.
     """
     own = world.share(len(labels))
     frozen = ImageFeatures(images.pooled if pooled is None else pooled)
-    chosen = model.adapter.taking_part(classes, frozen, labels, draws)
-    if chosen is not None:
-        classes = classes.select(chosen.tolist())
-        labels = (labels[:, None] == chosen).int().argmax(dim=1)
     with model.adapter.drawing(draws, own, len(labels)):
         adapted_classes = model.adapter.adapt_classes(classes)
         encoded = model.head.in_batch(model.head.encode_classes(adapted_classes, draws), labels)
@@ -56,12 +55,13 @@ def loss_terms(
     if weight != 1:
         terms = {name: weight * term for name, term in terms.items()}
     everyones = ImageFeatures(world.gathered(adapted.pooled, len(labels)))
-    terms.update(model.adapter.losses(TrainingBatch(everyones, adapted_classes, labels, draws, frozen, classes)))
+    batch = TrainingBatch(everyones, adapted_classes, labels, draws, frozen, classes, told_labels)
+    terms.update(model.adapter.losses(batch))
     return terms
 
 
 class StepLosses(nn.Module):
-    """A model with its data: rows in, loss terms out.
+    """A model with its data: a batch in, loss terms out.
 
     Args:
         model: adapter and head, with all trained parameters.
@@ -77,15 +77,28 @@ class StepLosses(nn.Module):
         self.model, self.world, self.bf16 = model, world, precision == "bf16"
         self.data = data
 
-    def forward(self, rows: Int[Tensor, " b"], images: Int[Tensor, " b"], draws: AbstractDraws) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, draws: AbstractDraws) -> dict[str, Tensor]:
         """Terms of the whole batch; with several processes each computes its share of the rows."""
-        data = self.data
-        own = rows[self.world.share(len(rows))]
-        classes, labels = data.posed(images, draws)
+        data, rows = self.data, batch.rows
+        own = self.world.share(len(rows))
+        classes, labels = data.posed(batch.images, batch.host_images, draws)
+        told = None
+        if data.captions is None:
+            told = data.on_host.labels[batch.host_images]
+            chosen = self._taking_part(batch, told, draws)
+            if chosen is not None:
+                classes, told = classes.select(chosen.tolist()), torch.searchsorted(chosen, told)
+                labels = sent(told, labels.device)
         with self._precision(rows.device):
             pooled = data.images.pooled[rows] if self.world.size > 1 else None
-            terms = loss_terms(self.model, classes, data.images[own], labels, draws, self.world, pooled)
+            images = data.images.step(rows[own], batch.host_rows[own])
+            terms = loss_terms(self.model, classes, images, labels, draws, self.world, pooled, told)
         return {name: term.float() for name, term in terms.items()} if self.bf16 else terms
+
+    def _taking_part(self, batch: Batch, labels: Int[Tensor, " b"], draws: AbstractDraws) -> Int[Tensor, " k"] | None:
+        """The classes that take part, ascending; decided on the CPU."""
+        known = self.data.on_host
+        return self.model.adapter.taking_part(known.classes, known.images[batch.host_rows], labels, draws)
 
     def _precision(self, device: torch.device) -> AbstractContextManager[object]:
         return torch.autocast(device.type, torch.bfloat16) if self.bf16 else nullcontext()
@@ -106,17 +119,19 @@ class CompiledLosses(nn.Module):
         self._shapes: dict[int, list[tuple[int, ...]]] = {}
         self._run = torch.compile(self._with_numbers, dynamic=False)
 
-    def _with_numbers(self, rows: Tensor, images: Tensor, numbers: list[Tensor]) -> dict[str, Tensor]:
-        return self.losses(rows, images, RecordedDraws(numbers))
+    def _with_numbers(self, batch: tuple[Tensor, ...], numbers: list[Tensor]) -> dict[str, Tensor]:
+        return self.losses(Batch(*batch), RecordedDraws(numbers))
 
-    def forward(self, rows: Int[Tensor, " b"], images: Int[Tensor, " b"], draws: AbstractDraws) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, draws: AbstractDraws) -> dict[str, Tensor]:
         """Terms of the batch."""
-        if len(rows) not in self._shapes:
+        size = len(batch)
+        if size not in self._shapes:
             recording = RecordingDraws(draws)
-            terms = self.losses(rows, images, recording)
-            self._shapes[len(rows)] = [tuple(numbers.shape) for numbers in recording.numbers]
+            terms = self.losses(batch, recording)
+            self._shapes[size] = [tuple(numbers.shape) for numbers in recording.numbers]
             return terms
-        return self._run(rows, images, [draws.rand(*shape) for shape in self._shapes[len(rows)]])
+        tensors = (batch.rows, batch.images, batch.host_rows, batch.host_images)
+        return self._run(tensors, [draws.rand(*shape) for shape in self._shapes[size]])
 
 
 class Stepper:
@@ -154,7 +169,7 @@ class Stepper:
         pixels = self.data.images.pixels
         if batch is not None and isinstance(pixels, ViewPixels):
             for piece in batch.pieces(self.pieces):
-                pixels.expect(piece.rows[self.world.share(len(piece))].tolist())
+                pixels.expect(piece.host_rows[self.world.share(len(piece))].tolist())
 
     def backward(self, batch: Batch, draws: AbstractDraws) -> dict[str, Tensor]:
         """Add the batch's gradients to the parameters and return its terms, without a graph, of this process."""
@@ -164,7 +179,7 @@ class Stepper:
         total: dict[str, Tensor] = {}
         for piece in pieces:
             with self._silent(piece is not pieces[-1]):
-                terms = self._losses(piece.rows, piece.images, draws)
+                terms = self._losses(piece, draws)
                 if len(pieces) > 1:
                     terms = {name: term * (len(piece) / len(batch)) for name, term in terms.items()}
                 if self.guidance is None:
@@ -186,7 +201,7 @@ class Stepper:
         """Average gradients over processes from now on; a trial step shows whether a term reaches every parameter."""
         losses = self._losses
         kept = {name: buffer.clone() for name, buffer in losses.named_buffers()}
-        terms = losses(piece.rows, piece.images, GeneratorDraws(torch.Generator(piece.rows.device)))
+        terms = losses(piece, GeneratorDraws(torch.Generator(), piece.rows.device))
         torch.stack(list(terms.values())).sum().backward()
         idle = any(p.requires_grad and p.grad is None for p in losses.parameters())
         for parameter in losses.parameters():

@@ -19,13 +19,18 @@ class AbstractDraws(ABC):
     def rand(self, *shape: int) -> Float[Tensor, "..."]:
         """Float32 numbers in [0, 1) of the given shape."""
 
+    def host(self, *shape: int) -> Float[Tensor, "..."]:
+        """The same on the CPU, for choices that Python makes; a source on another device waits for it here."""
+        return self.rand(*shape).cpu()
+
 
 class GeneratorDraws(AbstractDraws):
     """Numbers from a generator.
 
     Args:
-        generator: where the numbers come from, on its device; torch's global one where left out.
-        device: of the numbers without a generator.
+        generator: where the numbers come from; torch's global one where left out.
+        device: of the numbers; the generator's where left out. Numbers of a generator on the CPU are sent there, and
+            what asks for them by ``host`` waits for no device.
 
     Example:
         >>> first, again = (GeneratorDraws(torch.Generator().manual_seed(1)).rand(3) for _ in range(2))
@@ -35,11 +40,19 @@ class GeneratorDraws(AbstractDraws):
 
     def __init__(self, generator: torch.Generator | None = None, device: torch.device | None = None) -> None:
         self.generator = generator
-        self.device = device if generator is None else generator.device
+        self.source = device if generator is None else generator.device
+        self.device = self.source if device is None else device
 
     def rand(self, *shape: int) -> Float[Tensor, "..."]:
         """The next numbers of the generator."""
-        return torch.rand(shape, generator=self.generator, device=self.device)
+        numbers = torch.rand(shape, generator=self.generator, device=self.source)
+        if self.device == self.source or self.device is None:
+            return numbers
+        return (numbers.pin_memory() if self.device.type == "cuda" else numbers).to(self.device, non_blocking=True)
+
+    def host(self, *shape: int) -> Float[Tensor, "..."]:
+        """The next numbers of the generator, on the CPU."""
+        return torch.rand(shape, generator=self.generator, device=self.source).cpu()
 
 
 class RecordedDraws(AbstractDraws):
@@ -86,4 +99,9 @@ class RecordingDraws(AbstractDraws):
     def rand(self, *shape: int) -> Float[Tensor, "..."]:
         """The source's next numbers."""
         self.numbers.append(self.source.rand(*shape))
+        return self.numbers[-1]
+
+    def host(self, *shape: int) -> Float[Tensor, "..."]:
+        """The source's next numbers, on the CPU."""
+        self.numbers.append(self.source.host(*shape))
         return self.numbers[-1]

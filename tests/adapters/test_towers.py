@@ -18,8 +18,10 @@ from hyperadapt.model import build_model
 from hyperadapt.text import class_text
 from hyperadapt.text_tower import TextTower
 from hyperadapt.tower_weights import Remembered
-from hyperadapt.training import TrainingSet, loss_terms, train
+from hyperadapt.training import TrainingSet, train
 from hyperadapt.training.distributed import World
+from hyperadapt.training.sampling import Batch
+from hyperadapt.training.step import StepLosses
 from manifolds.regularizers import GeneratorDraws, RecordingDraws
 from tests.conftest import build_clip, to_pixels
 
@@ -159,6 +161,7 @@ def test_which_weights_are_tuned(classes):
 def test_remembered_activations_change_nothing(classes, images):
     """Training passes enter after the frozen layers; features and gradients are those of whole passes."""
     model = shaken(build("skip-tuning", classes)).train()
+    images = replace(images, rows=torch.arange(12))  # as a training step says
 
     def gradients():
         found = model.adapter.adapt_classes(classes)
@@ -210,8 +213,8 @@ def test_chances_of_other_classes_fall_exponentially_from_one_to_none():
 def test_a_step_is_scored_among_the_classes_that_take_part(classes, images, monkeypatch):
     model = build("skip-tuning", classes).train()
     monkeypatch.setattr(model.adapter, "taking_part", lambda *_: torch.tensor([1, 4]))
-    labels = torch.tensor([4, 1, 1])
-    found = loss_terms(model, classes, images[:3], labels, GeneratorDraws(torch.Generator()))
+    data, rows = TrainingSet(images[:3], torch.tensor([4, 1, 1]), classes), torch.arange(3)
+    found = StepLosses(model, data)(Batch(rows, rows, rows, rows), GeneratorDraws(torch.Generator()))
     scores = 100 * images.pooled[:3] @ classes.weights[[1, 4]].T
     torch.testing.assert_close(
         found["cross_entropy"], cross_entropy(scores, torch.tensor([1, 0, 0])), atol=1e-4, rtol=1e-4

@@ -14,6 +14,7 @@ from hyperadapt.errors import InputError
 from hyperadapt.heads.image_norm import ImageNorm
 from hyperadapt.methods import load_method
 from hyperadapt.training import ALONE, World, process_group, train
+from hyperadapt.training.sampling import Batch
 from hyperadapt.training.step import StepLosses, Stepper
 from hyperadapt.training_config import TrainingConfig
 from tests.scenes import write_features
@@ -129,7 +130,7 @@ def test_a_process_alone_computes_the_whole_batch():
     run = method_scene("clip-adapter")
     losses = StepLosses(run.model, run.data)
     rows = torch.arange(6)
-    (term,) = losses(rows, rows, None).values()
+    (term,) = losses(Batch(rows, rows, rows, rows), None).values()
     scores = 20 * run.model.adapter.adapt_images(run.data.images[rows], run.data.classes).pooled
     expected = torch.nn.functional.cross_entropy(scores @ run.data.classes.weights.T, run.data.labels[rows])
     torch.testing.assert_close(term, expected)

@@ -1,64 +1,128 @@
-"""A step reads no number back from the device: it runs on tensors that have shapes and no values."""
+"""A step reads no number back from the device, and sends none that it waits for.
 
-import copy
+It runs on tensors of the meta device, which have shapes and no values; what Python decides by, it has on the CPU.
+"""
+
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
-from hyperadapt.adapters.base import BuildContext
 from hyperadapt.backbone import ImageFeatures
-from hyperadapt.methods import load_method
-from hyperadapt.model import build_model
-from hyperadapt.text import class_text
-from hyperadapt.training import loss_terms
-from manifolds.regularizers import AbstractDraws
-from tests.training.runs import ON_FEATURES, method_scene
+from hyperadapt.pixels import ViewPixels
+from hyperadapt.retrieval.token_weights import TokenTable
+from hyperadapt.training import TrainingSet
+from hyperadapt.training.sampling import Batch
+from hyperadapt.training.step import Stepper
+from hyperadapt.training_config import TrainingConfig
+from hyperadapt.views import View
+from manifolds.regularizers import AbstractDraws, GeneratorDraws
+from tests.training import runs
+from tests.training.runs import TRAINED, method_scene
 
-NAMES = ("red bird", "blue bird", "tall flower")
+META = torch.device("meta")
+ROWS = torch.tensor([0, 5, 10, 15, 22, 27, 31, 36])
 
 
 class ShapesAlone(AbstractDraws):
+    """Numbers that only Python may read."""
+
     def rand(self, *shape):
-        return torch.rand(*shape, device="meta")
+        return torch.rand(*shape, device=META)
+
+    def host(self, *shape):
+        return torch.rand(*shape)
 
 
-def step(model, classes, images, labels):
-    classes = replace(classes, templates=classes.templates.to("meta"), weights=classes.weights.to("meta"))
-    terms = loss_terms(
-        model.to("meta").train(), classes, images.to(torch.device("meta")), labels.to("meta"), ShapesAlone()
-    )
-    torch.stack(list(terms.values())).sum().backward()
-    return [p.grad for p in model.parameters() if p.requires_grad and p.grad is not None]
+class NoWaitingCopies(TorchFunctionMode):
+    """Refuses copies from the CPU that the CPU would wait for on a GPU."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        to_device = META in (*args[1:], kwargs.get("device")) if name in ("to", "tensor", "as_tensor") else False
+        if to_device and not (name == "to" and (args[0].device == META or kwargs.get("non_blocking"))):
+            raise AssertionError(f"{name} waits until the copy is there")
+        return func(*args, **kwargs)
 
 
-@pytest.mark.parametrize("name", ON_FEATURES)
-def test_a_step_on_features_waits_for_no_value(name):
+class Noise:
+    """Stands for the maker of views."""
+
+    def __init__(self, pixels):
+        self.all = pixels
+
+    def pixels(self, views):
+        return torch.stack([self.all[view.row] for view in views])
+
+
+def batch(device):
+    images = ROWS % 20
+    return Batch(ROWS.to(device), images.to(device), ROWS, images)
+
+
+def step(run, device, draws, watch=nullcontext):
+    run.model.train()
+    rows = batch(device)
+    with watch():
+        Stepper(run.model, run.data, TrainingConfig()).backward(rows, draws)
+    found = [p.grad for p in run.model.parameters() if p.grad is not None]
+    run.model.eval()
+    run.model.zero_grad(set_to_none=True)
+    return found
+
+
+def moved(run):
+    """A run whose weights, features and towers have no values; what it knows on the CPU it keeps there."""
+    images, classes = run.data.images, run.data.classes
+    pixels = images.pixels
+    if pixels is not None:
+        pixels = ViewPixels(Noise(pixels), [View(row) for row in range(len(pixels))], META)
+    parts = None if images.parts is None else images.parts.to(META)
+    if classes.tower is not None:
+        classes.tower.model.to(META)
+    adapter = run.model.adapter
+    if hasattr(adapter, "_captions"):  # made in preparation, where the texts are
+        adapter._captions = replace(adapter._captions, features=adapter._captions.features.to(META))
+    if hasattr(adapter, "_tokens"):  # likewise, with the first step
+        adapter._tokens = TokenTable(classes.tower)
+    there = ImageFeatures(images.pooled.to(META), parts, pixels)
+    data = TrainingSet(there, run.data.labels.to(META), classes.to(META))
+    vars(data)["on_host"] = run.data.on_host  # made with the first step, which may wait
+    return runs.Scene(run.model.to(META), data)
+
+
+@pytest.fixture(autouse=True)
+def towers_of_their_own():
+    runs.small_clip.cache_clear()
+    yield
+    runs.small_clip.cache_clear()
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_step_waits_for_no_value(name, monkeypatch):
     run = method_scene(name)
-    found = step(run.model, run.data.classes, run.data.images[:8], run.data.labels[:8])
+    step(run, "cpu", GeneratorDraws(torch.Generator()))  # the tower is probed and texts are placed with the first step
+    there = moved(run)
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # knows no meta device
+    step(there, META, ShapesAlone())
+    found = step(there, META, ShapesAlone(), NoWaitingCopies)
     assert found
     assert all(grad.device.type == "meta" for grad in found)
 
 
-@pytest.mark.parametrize(
-    "name", ["coop", "atprompt", "cocoop", "tcp", "mutual-learning", "lathadapter-faithful", "xrvlm"]
-)
-def test_a_step_through_the_text_tower_waits_for_no_value(name, small_backbone):
-    text = copy.deepcopy(small_backbone.text)
-    classes = class_text(text, NAMES, ["a photo of a {}."])
-    model = build_model(load_method(name), BuildContext(classes, 32, None, 20.0), 1)
-    images, labels = ImageFeatures(classes.weights), torch.arange(3)
-    draws = type("Draws", (AbstractDraws,), {"rand": lambda _self, *shape: torch.rand(*shape)})()
-    loss_terms(model, classes, images, labels, draws)  # the tower is probed and texts are placed with the first step
-    text.model.to("meta")
-    assert step(model, classes, images, labels)
-
-
-def test_a_step_that_did_wait_would_be_seen():
-    run = method_scene("prolip")
+@pytest.mark.parametrize("spoilt", ["value", "copy"])
+def test_a_step_that_did_wait_would_be_seen(spoilt):
+    run = moved(method_scene("prolip"))
     adapt = run.model.adapter.adapt_images
-    run.model.adapter.adapt_images = lambda images, classes: adapt(
-        images[: int((images.pooled[:, 0] < 9).sum())], classes
-    )
-    with pytest.raises(RuntimeError, match="meta"):
-        step(run.model, run.data.classes, run.data.images[:8], run.data.labels[:8])
+
+    def waiting(images, classes):
+        if spoilt == "value":
+            return adapt(images[: int((images.pooled[:, 0] < 9).sum())], classes)
+        return adapt(ImageFeatures(images.pooled * torch.tensor(1.0, device=META)), classes)
+
+    run.model.adapter.adapt_images = waiting
+    with pytest.raises((RuntimeError, AssertionError), match=r"meta|waits"):
+        step(run, META, ShapesAlone(), NoWaitingCopies)

@@ -23,7 +23,7 @@ def test_an_epoch_shows_each_image_once_in_one_of_its_views(count, size, views):
             batch = batches.next()
             assert len(batch) == len(batch.rows) == min(size, count)
             assert torch.equal(batch.rows % count, batch.images)
-            assert torch.equal(batch.images, batch.positions)
+            assert torch.equal(batch.images, batch.host_images)
             seen_views |= set((batch.rows // count).tolist())
             seen += batch.images.tolist()
         assert len(set(seen)) == len(seen)
@@ -72,5 +72,5 @@ def test_pieces_of_a_batch_are_the_batch():
         pieces = batch.pieces(count)
         assert len(pieces) == count
         assert torch.equal(torch.cat([piece.rows for piece in pieces]), batch.rows)
-        assert torch.equal(torch.cat([piece.positions for piece in pieces]), batch.positions)
+        assert torch.equal(torch.cat([piece.host_images for piece in pieces]), batch.host_images)
         assert max(map(len, pieces)) - min(map(len, pieces)) <= 1

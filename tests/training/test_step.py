@@ -20,8 +20,6 @@ from manifolds import scalars
 from manifolds.regularizers import GeneratorDraws, RecordedDraws, RecordingDraws
 from tests.training.runs import ON_FEATURES, TRAINED, method_scene, scene
 
-NOT_FROM_HOST = [name for name in TRAINED if not load_method(name).reads_pixels]
-"""Pixels come from the host as they are decoded, and skip-tuning looks up there what it remembers of an image."""
 WAITS = {"_local_scalar_dense", "nonzero", "nonzero_numpy", "_unique2", "unique_dim", "masked_select", "multinomial"}
 
 
@@ -29,9 +27,9 @@ def draws(seed=7, device="cpu"):
     return GeneratorDraws(torch.Generator(device).manual_seed(seed))
 
 
-def batch(rows):
+def batch(rows, device="cpu"):
     rows = torch.as_tensor(rows)
-    return Batch(rows, rows, rows)
+    return Batch(rows.to(device), rows.to(device), rows, rows)
 
 
 def gradients(run, config, rows=range(12)):
@@ -170,16 +168,16 @@ class NoWaits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("name", NOT_FROM_HOST)
+@pytest.mark.parametrize("name", [name for name in TRAINED if not load_method(name).reads_pixels])
 def test_no_operation_of_losses_or_gradients_reads_a_value(name, monkeypatch):
-    """A manifold's own operators are opaque here; the GPU test looks into them."""
+    """A manifold's own operators are opaque here; the GPU test looks into them. Pixels are chosen on the CPU."""
     monkeypatch.setattr(scalars, "_check_positive", lambda c, name: None)  # reads a value on the CPU alone
     run = method_scene(name)
     run.model.train()
-    losses, rows = StepLosses(run.model, run.data), torch.arange(12)
-    losses(rows, rows, draws())  # a tower is probed and names are placed with the first step
+    losses, rows = StepLosses(run.model, run.data), batch(range(12))
+    losses(rows, draws())  # a tower is probed and names are placed with the first step
     with NoWaits():
-        terms = losses(rows, rows, draws())
+        terms = losses(rows, draws())
         torch.stack(list(terms.values())).sum().backward()
     assert all(torch.isfinite(term) for term in terms.values())
     with pytest.raises(AssertionError, match="waits"), NoWaits():
@@ -230,7 +228,7 @@ def test_cpu_and_gpu_agree(name, monkeypatch):
         device = run.data.labels.device
         numbers = numbers or RecordedDraws([n.to(device) for n in recording.numbers])
         run.model.train()
-        terms = StepLosses(run.model, run.data)(rows.to(device), rows.to(device), numbers)
+        terms = StepLosses(run.model, run.data)(batch(rows, device), numbers)
         torch.stack(list(terms.values())).sum().backward()
         results.append({name: p.grad.cpu() for name, p in run.model.named_parameters() if p.grad is not None})
         results[-1].update({f"loss {name}": term.detach().cpu() for name, term in terms.items()})
@@ -238,7 +236,7 @@ def test_cpu_and_gpu_agree(name, monkeypatch):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", NOT_FROM_HOST)
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_step_does_not_wait_for_the_gpu(name):
     run = method_scene(name, device="cuda")
     training = Training(run.model, run.data, TrainingConfig(steps=8, batch_size=20, clip_norm=1.0), 1)

@@ -28,6 +28,7 @@ from hyperadapt.heads.xrvlm.unified_attention import UnifiedAttention
 from hyperadapt.registry import register
 from hyperadapt.text import ClassText
 from hyperadapt.training_config import TrainingConfig
+from hyperadapt.transfer import sent
 from manifolds.regularizers import AbstractDraws
 
 RELATION_HEADS: dict[str, type[AbstractRelationHead]] = {
@@ -134,7 +135,7 @@ class XRVLM(AbstractHead):
         config, count, device = self.config, len(classes), classes.weights.device
         same = classes.names == self.trained_on.names
         positions = list(range(count)) if same else positions_among(classes.names, self.trained_on.names)
-        columns = torch.arange(count, device=device) if same else torch.tensor(positions, device=device)
+        columns = torch.arange(count, device=device) if same else sent(torch.tensor(positions), device)
         known, drawn, strange = columns >= 0, None, None
         if draws is not None and self.open_relation is not None:
             if config.class_subsets:
