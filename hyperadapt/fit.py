@@ -19,6 +19,7 @@ from hyperadapt.evaluation import count_correct
 from hyperadapt.features import AbstractFrozenFeatures, TowerFeatures
 from hyperadapt.methods import Method
 from hyperadapt.model import FewShotModel, build_model
+from hyperadapt.reach import CUTS, FEWEST, HELD, PARTS, best_part, cuts, losses_by_part
 from hyperadapt.results import peak_memory_mib, read_json, versions, write_json
 from hyperadapt.text import ClassText
 from hyperadapt.training import ALONE, RunFolder, TrainingSet, World, train
@@ -81,6 +82,7 @@ def fit_shots(
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     *,
     val: Part = NOTHING,
+    new_names: bool = True,
     run: RunFolder | None = None,
     world: World = ALONE,
 ) -> Fitted:
@@ -94,6 +96,7 @@ def fit_shots(
         seed: of initial values, batches and augmentations.
         progress: called with (steps done, steps in all).
         val: validation rows of the training classes, labelled as the shots are; read where the method chooses settings.
+        new_names: whether names without training images will be scored, so that settings for them are worth choosing.
         run: where training can be stopped and go on.
         world: the processes that train together.
     """
@@ -105,7 +108,52 @@ def fit_shots(
         model.prepare(data.images, data.labels, classes)
         if method.training is not None:
             history = train(model, data, method.training, seed, progress, run=run, world=world)
-    return Fitted(model, history, select_settings(model, features, val, classes))
+    selection = select_settings(model, features, val, classes)
+    reach = choose_reach(method, model, features, shots, labels, seed, new_names=new_names)
+    return Fitted(model, history, selection if reach is None else reach)
+
+
+def choose_reach(
+    method: Method,
+    model: FewShotModel,
+    features: AbstractFrozenFeatures,
+    shots: Part,
+    labels: Sequence[int],
+    seed: int,
+    *,
+    new_names: bool = True,
+) -> str | None:
+    """Set how far images go for new names, where the model wants that; see `hyperadapt.reach`.
+
+    Args:
+        method: what the model is.
+        model: trained on the shots.
+        features: of the data set that the shots are rows of.
+        shots: training rows; their labels are positions in `labels`.
+        labels: the training classes among those of the data set.
+        seed: of the cuts and of every training.
+        new_names: whether names without training images will be scored.
+
+    Returns:
+        What was chosen and how; None where nothing is to be chosen.
+    """
+    if not model.adapter.chooses_reach:
+        return None
+    if not new_names:
+        return "reach 1 as set, for no name is scored that was not trained on; no test image is used"
+    if len(labels) < FEWEST:
+        return f"reach 1 as set, for {len(labels)} training classes are too few to hold some out; no test image is used"
+    losses = torch.zeros(len(PARTS), dtype=torch.float64)
+    for cut in cuts(len(labels), seed):
+        known, held = (tuple(labels[i] for i in part) for part in (cut.known, cut.held))
+        other = fit_shots(method, features, shots.restrict(cut.known), known, seed, new_names=False).model
+        losses += losses_by_part(other, features, shots.restrict(cut.held), held).cpu()
+    best = best_part(losses)
+    model.adapter.set_reach(best)
+    return (
+        f"reach {best:g} among {len(PARTS)} parts of the way, by likelihood on shots of held-out training classes, "
+        f"{HELD:.0%} of them in each of {CUTS} cuts; no validation or test image is used"
+    )
 
 
 def context_for(features: AbstractFrozenFeatures, classes: ClassText, shots: Part) -> BuildContext:

@@ -2,7 +2,8 @@
 
 Every trial is a pseudo-novel task (see `protocols.pseudo_novel`): no test image and no novel class is read. An answer
 replaces the one that stands only where its gain exceeds two standard errors over all tasks, so that what is chosen is
-not the luck of one cut. Every trial is kept in a file, and a ladder that was stopped goes on.
+not the luck of one cut; a question about what the method exists for may say that its best answer stands unless it costs
+more than its standard error. Every trial is kept in a file, and a ladder that was stopped goes on.
 """
 
 import math
@@ -27,6 +28,7 @@ from hyperadapt.results import identity, read_json, write_bytes, write_json
 
 NEEDED = 2.0
 """Standard errors by which an answer must beat the one that stands."""
+RULES = ("gain", "no cost")
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,24 @@ class Rung:
     Attributes:
         name: what is asked.
         options: changes of the recipe that stands, by name; each replaces the settings it lists.
+        rule: what the best answer must do to stand: "gain" more than two standard errors, or have "no cost" of more
+            than one.
     """
 
     name: str
     options: Mapping[str, Mapping[str, Any]]
+    rule: str = "gain"
+
+    def accepts(self, gain: float, standard_error: float) -> bool:
+        """Whether an answer may replace the one that stands.
+
+        Example:
+            >>> [Rung("", {}, rule).accepts(-0.01, 0.02) for rule in RULES]
+            [False, True]
+        """
+        if self.rule == "no cost":
+            return gain >= -standard_error
+        return gain > max(0.0, NEEDED * standard_error)
 
 
 @dataclass(frozen=True)
@@ -84,7 +100,7 @@ class SelectSettings:
 
 
 def read_space(path: Path) -> Space:
-    """A search from a YAML file: `start`, a recipe, and `rungs`, a list of `name` and `options`.
+    """A search from a YAML file: `start`, a recipe, and `rungs`, a list of `name`, `options` and perhaps a `rule`.
 
     Raises:
         InputError: naming what is missing or unknown.
@@ -96,11 +112,15 @@ def read_space(path: Path) -> Space:
     for rung in data["rungs"]:
         if (
             not isinstance(rung, Mapping)
-            or set(rung) != {"name", "options"}
+            or set(rung) - {"rule"} != {"name", "options"}
             or not isinstance(rung["options"], Mapping)
+            or rung.get("rule", RULES[0]) not in RULES
         ):
-            raise InputError(f"{path}: a rung needs the two keys name and options (a mapping), got {rung!r:.80}")
-        rungs.append(Rung(str(rung["name"]), rung["options"]))
+            raise InputError(
+                f"{path}: a rung needs the keys name and options (a mapping), and may have a rule ({' or '.join(RULES)}), "
+                f"got {rung!r:.80}"
+            )
+        rungs.append(Rung(str(rung["name"]), rung["options"], rung.get("rule", RULES[0])))
         for name, change in rung["options"].items():
             method_from_dict(merged(data["start"], change), f"{path}: {rung['name']}, {name}")
     method_from_dict(data["start"], f"{path}: start")
@@ -151,18 +171,18 @@ def climb(space: Space, places: Sequence[Place], settings: SelectSettings, repor
     }
     for rung in space.rungs:
         before = scores.of(method_from_dict(standing))
-        rows, best, best_gain = [_row("as it stands", before, before)], None, 0.0
+        rows, best, best_gain = [_row("as it stands", before, before)], None, -math.inf
         for name, change in rung.options.items():
             found = scores.of(method_from_dict(merged(standing, change)))
             row = _row(name, found, before)
             rows.append(row)
-            if row["gain"] > max(best_gain, NEEDED * row["standard_error"]):
+            if row["gain"] > best_gain and rung.accepts(row["gain"], row["standard_error"]):
                 best, best_gain = name, row["gain"]
         for row in rows:
             row["kept"] = row["option"] == (best or "as it stands")
         if best is not None:
             standing = merged(standing, rung.options[best])
-        ladder["rungs"].append({"name": rung.name, "trials": rows})
+        ladder["rungs"].append({"name": rung.name, "rule": rung.rule, "trials": rows})
         reporter.say(f"{rung.name}: {best or 'as it stands'}")
         ladder["recipe"] = method_from_dict(standing).to_dict()
         write_json(settings.out / "ladder.json", ladder)

@@ -130,6 +130,15 @@ class AbstractAdapter(nn.Module, ABC):
         """Whether features come out wider than they go in; few heads take them then."""
         return False
 
+    @property
+    def chooses_reach(self) -> bool:
+        """Whether `set_reach` wants a number from `hyperadapt.reach` after training."""
+        return False
+
+    def set_reach(self, part: float) -> None:
+        """How far images go towards where they are adapted when a list has names without training images, in [0, 1]."""
+        raise NotImplementedError
+
     def prepare(self, images: ImageFeatures, labels: Int[Tensor, " n"], classes: ClassText) -> None:
         """Look at all training images once, before the first step; called where `reads_shots`.
 

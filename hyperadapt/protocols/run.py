@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from hyperadapt.evaluation import Counts, Scores, score
-from hyperadapt.fit import Fitted, context_for, fit_shots, select_settings, training_set
+from hyperadapt.fit import Fitted, choose_reach, context_for, fit_shots, select_settings, training_set
 from hyperadapt.methods import Method
 from hyperadapt.model import build_model
 from hyperadapt.protocols.task import Task
@@ -54,7 +54,17 @@ def run_task(
         run: where training can be stopped and go on.
     """
     start = time.perf_counter()
-    fitted = fit_shots(method, task.features, task.shots, task.labels, seed, progress, val=task.val, run=run)
+    fitted = fit_shots(
+        method,
+        task.features,
+        task.shots,
+        task.labels,
+        seed,
+        progress,
+        val=task.val,
+        new_names=task.has_new_names,
+        run=run,
+    )
     before = run.seconds if run is not None else 0.0
     return _scored(method, fitted, task, before + time.perf_counter() - start)
 
@@ -94,8 +104,11 @@ def run_seeds_together(
     for run, history in zip(runs, histories, strict=True):
         task = tasks[run.seed]
         chosen = select_settings(run.model, task.features, task.val, run.data.classes)
+        reach = choose_reach(
+            method, run.model, task.features, task.shots, task.labels, run.seed, new_names=task.has_new_names
+        )
         seconds = (time.perf_counter() - start) / len(runs)
-        outcomes[run.seed] = _scored(method, Fitted(run.model, history, chosen), task, seconds)
+        outcomes[run.seed] = _scored(method, Fitted(run.model, history, reach or chosen), task, seconds)
     return outcomes
 
 

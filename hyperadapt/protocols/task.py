@@ -74,6 +74,12 @@ class Task:
         """The training classes."""
         return self.features.classes.select(self.labels)
 
+    @property
+    def has_new_names(self) -> bool:
+        """Whether an exam has a name that is not trained on."""
+        known = {self.features.classes.names[label] for label in self.labels}
+        return any(not known.issuperset(exam.classes.names) for exam in self.exams)
+
     def exam(self, name: str) -> Exam:
         """One exam by its name."""
         return next(exam for exam in self.exams if exam.name == name)

@@ -16,7 +16,7 @@ from hyperadapt.adapters.lathadapter.config import LatHAdapterConfig
 from hyperadapt.adapters.lathadapter.hierarchy import Hierarchy, Nodes, total
 from hyperadapt.adapters.lathadapter.readout import Subject, read_attributes
 from hyperadapt.backbone import ImageFeatures
-from hyperadapt.registry import register
+from hyperadapt.registry import SAME_WEIGHTS, register
 from hyperadapt.text import ClassText
 from hyperadapt.training_config import TrainingConfig
 
@@ -24,6 +24,7 @@ EXTRA_CATEGORIES = 64
 """Categories that join the hierarchy of a step beside one for each image, where there are that many."""
 TOLD_OF = 256
 """Training images on which a description says what the hierarchical terms do."""
+REACHED = "same weights; images go as far as held-out classes say, in any list with new names"
 
 
 @register(
@@ -33,6 +34,7 @@ TOLD_OF = 256
     summary="attribute prompts as a bridge, hierarchical regulariser in the Poincaré ball (independent implementation)",
     source="after the abstract of Zhao et al. 2025, arXiv 2508.11176; HIER, arXiv 2212.14258",
     training=TrainingConfig(optimizer="adamw", learning_rate=1e-3, weight_decay=1e-4, epochs=50, batch_size=64),
+    novel=lambda config: SAME_WEIGHTS if config.reach == "full" else REACHED,
     starts_at_zero_shot=lambda config: config.categories != "bottleneck",
 )
 class LatHAdapter(AbstractAdapter):
@@ -43,6 +45,7 @@ class LatHAdapter(AbstractAdapter):
     """
 
     map_penalty: Tensor
+    reach: Tensor
 
     def __init__(self, config: LatHAdapterConfig, context: BuildContext) -> None:
         super().__init__()
@@ -53,6 +56,18 @@ class LatHAdapter(AbstractAdapter):
         self.hierarchy = Hierarchy(config, self.dim) if config.arranges else None
         penalty = torch.tensor(config.map_penalty / max(1, context.training_images))
         self.register_buffer("map_penalty", penalty, persistent=False)  # so that runs side by side keep their own
+        self.trained_on = frozenset(context.classes.names)
+        if self.chooses_reach:
+            self.register_buffer("reach", torch.tensor(1.0))
+
+    @property
+    def chooses_reach(self) -> bool:
+        """As the settings say."""
+        return self.config.reach == "chosen"
+
+    def set_reach(self, part: float) -> None:
+        """Keep it among the weights."""
+        self.reach.fill_(part)
 
     def adapt_classes(self, classes: ClassText) -> ClassText:
         """Categories over their bridge; the attributes travel along, as means over classes where each has its own."""
@@ -64,8 +79,10 @@ class LatHAdapter(AbstractAdapter):
         return replace(classes, weights=weights, attributes=shared, own_attributes=own, frozen=classes.weights)
 
     def adapt_images(self, images: ImageFeatures, classes: ClassText) -> ImageFeatures:
-        """Images over theirs."""
+        """Images over theirs; only as far as the reach where a name of the list was not trained on."""
         adapted = self.images(images.pooled, classes.attributes)
+        if self.chooses_reach and not self.trained_on.issuperset(classes.names):
+            adapted = normalize(torch.lerp(images.pooled, adapted, self.reach), dim=-1)
         return ImageFeatures(self._with_zero_shot(adapted, images.pooled), images.parts)
 
     @property

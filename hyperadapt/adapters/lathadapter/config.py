@@ -27,6 +27,9 @@ class LatHAdapterConfig:
         residual: factor on what attention or messages add.
         bottleneck_ratio: share of the bottleneck's output in its mix, in [0, 1].
         map_penalty: weight of the squared entries of linear maps, over the number of training images.
+        reach: how far images go from where they are frozen to where they are adapted where a list has names without
+            training images: "full", or "chosen" among parts of the way on training classes that are held out in turn
+            (`hyperadapt.reach`). Where all names of a list are known they go all the way.
         zero_shot_share: share, in [0, 1), of zero-shot CLIP in the cosine of adapted images and categories.
         consistency: weight of the mean of 1 - cos(adapted, frozen category).
         manifold: "poincare", or "euclidean" for the flat twin.
@@ -62,6 +65,7 @@ class LatHAdapterConfig:
     residual: float = 1.0
     bottleneck_ratio: float = 0.2
     map_penalty: float = 1.0
+    reach: Literal["full", "chosen"] = "full"
     zero_shot_share: float = 0.0
     consistency: float = 0.0
     manifold: Literal["poincare", "euclidean"] = "poincare"
