@@ -117,8 +117,8 @@ def read_space(path: Path) -> Space:
             or rung.get("rule", RULES[0]) not in RULES
         ):
             raise InputError(
-                f"{path}: a rung needs the keys name and options (a mapping), and may have a rule ({' or '.join(RULES)}), "
-                f"got {rung!r:.80}"
+                f"{path}: a rung needs the keys name and options (a mapping), and may have a rule "
+                f"({' or '.join(RULES)}), got {rung!r:.80}"
             )
         rungs.append(Rung(str(rung["name"]), rung["options"], rung.get("rule", RULES[0])))
         for name, change in rung["options"].items():

@@ -93,6 +93,18 @@ def test_what_does_not_differ_is_not_kept(monkeypatch, places, tmp_path):
     assert ladder["recipe"]["adapter"]["ratio"] == 0.2
 
 
+@pytest.mark.parametrize(("gains", "kept"), [([-0.1, 0.09], True), ([-0.03, -0.03], False), ([0.001, 0.001], True)])
+def test_what_a_method_exists_for_stands_unless_it_costs_more_than_its_standard_error(
+    monkeypatch, places, tmp_path, gains, kept
+):
+    spoilt(monkeypatch, {0.3: gains, 0.4: [value - 0.2 for value in gains]})
+    data = options(0.3, 0.4)
+    data["rungs"][0]["rule"] = "no cost"
+    ladder = climb(read_space(space_file(tmp_path, data)), places, SelectSettings((1,), 2, tmp_path / "out"), Quiet())
+    assert ladder["recipe"]["adapter"]["ratio"] == (0.3 if kept else 0.2)
+    assert ladder["rungs"][0]["rule"] == "no cost"
+
+
 def test_a_stopped_ladder_goes_on_from_its_trials(monkeypatch, places, tmp_path):
     space, settings = read_space(space_file(tmp_path, SPACE)), SelectSettings((1, 2), 2, tmp_path / "out")
     ladder = climb(space, places, settings, Quiet())
@@ -135,7 +147,8 @@ def test_rows_outside_the_choice_cannot_change_it(tmp_path):
     ("change", "complaint"),
     [
         ({"rungs": {}}, "two keys start"),
-        ({"rungs": [{"name": "x"}]}, "two keys name and options"),
+        ({"rungs": [{"name": "x"}]}, "keys name and options"),
+        ({"rungs": [{"name": "x", "options": {}, "rule": "luck"}]}, "gain or no cost"),
         ({"rungs": [{"name": "x", "options": {"y": {"adapter": {"wings": 2}}}}]}, "wings"),
         ({"start": {"name": "x", "adapter": {"type": "clup"}}}, "clup"),
     ],
