@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 from hyperadapt.errors import InputError
 from hyperadapt.parts import PartFeatures, part_reader
 from hyperadapt.pixels import ViewPixels
-from hyperadapt.text_tower import TextTower
+from hyperadapt.text_tower import ACTIVATION_BUDGET_BYTES, TextTower
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,7 @@ class Backbone:
         tokenizer: text to token ids.
         preprocess: PIL image to input tensor, as for evaluation.
         image_size: side of the square input, pixels.
+        activation_budget_bytes: of the text tower, see `TextTower`.
     """
 
     name: str
@@ -110,10 +111,11 @@ class Backbone:
     tokenizer: Any
     preprocess: Callable[[Image.Image], Tensor]
     image_size: int
+    activation_budget_bytes: int = ACTIVATION_BUDGET_BYTES
     text: TextTower = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "text", TextTower(self.model, self.tokenizer))
+        object.__setattr__(self, "text", TextTower(self.model, self.tokenizer, self.activation_budget_bytes))
 
     @property
     def device(self) -> torch.device:
@@ -184,7 +186,12 @@ def resolve_device(device: str) -> torch.device:
 
 
 def load_backbone(
-    spec: str | nn.Module, *, tokenizer: Any = None, preprocess: Any = None, device: str = "auto"
+    spec: str | nn.Module,
+    *,
+    tokenizer: Any = None,
+    preprocess: Any = None,
+    device: str = "auto",
+    prompt_memory_gib: float = ACTIVATION_BUDGET_BYTES / 2**30,
 ) -> Backbone:
     """A frozen backbone from a name, a checkpoint, or a model that is already built.
 
@@ -198,27 +205,34 @@ def load_backbone(
         tokenizer: with a model object: its tokenizer.
         preprocess: with a model object: its evaluation preprocessing.
         device: "auto", "cpu", "cuda", ...; a model object stays on its own device.
+        prompt_memory_gib: activations, in GiB, that learned prompts of all classes may keep for their gradient; beyond
+            it classes pass the text tower in chunks whose activations are made again on the way back.
 
     Raises:
-        InputError: for an unknown name, tag or path, saying which are known.
+        InputError: for an unknown name, tag or path, saying which are known, or for memory that is not above 0.
 
     Example:
         >>> load_backbone("tiny", device="cpu").image_size
         64
     """
+    if not prompt_memory_gib > 0:
+        raise InputError(
+            f"prompt memory is given in GiB and must be above 0, got {prompt_memory_gib}; 2 is the default"
+        )
+    budget = max(1, round(prompt_memory_gib * 2**30))
     if isinstance(spec, nn.Module):
-        return _wrap(spec, tokenizer, preprocess)
+        return _wrap(spec, tokenizer, preprocess, budget)
     target = resolve_device(device)
     if spec == "tiny":
         from hyperadapt.tiny import load_tiny
 
         model, _, preprocess, tokenizer = load_tiny()
-        return _build("tiny", model.to(target), tokenizer, preprocess)
+        return _build("tiny", model.to(target), tokenizer, preprocess, budget)
     model, preprocess, tokenizer = _open_clip(spec, target)
-    return _build(spec, model, tokenizer, preprocess)
+    return _build(spec, model, tokenizer, preprocess, budget)
 
 
-def _wrap(model: nn.Module, tokenizer: Any, preprocess: Any) -> Backbone:
+def _wrap(model: nn.Module, tokenizer: Any, preprocess: Any, budget: int) -> Backbone:
     if tokenizer is None or preprocess is None:
         raise InputError(
             "a model object needs its tokenizer and preprocessing too: "
@@ -227,13 +241,13 @@ def _wrap(model: nn.Module, tokenizer: Any, preprocess: Any) -> Backbone:
     for needed in ("encode_image", "encode_text", "visual", "logit_scale"):
         if not hasattr(model, needed):
             raise InputError(f"{type(model).__name__} is not an open_clip model: it has no {needed}")
-    return _build(type(model).__name__, model, tokenizer, preprocess)
+    return _build(type(model).__name__, model, tokenizer, preprocess, budget)
 
 
-def _build(name: str, model: Any, tokenizer: Any, preprocess: Any) -> Backbone:
+def _build(name: str, model: Any, tokenizer: Any, preprocess: Any, budget: int) -> Backbone:
     size = getattr(model.visual, "image_size", 224)
     side = int(size[0] if isinstance(size, tuple | list) else size)
-    return Backbone(name, frozen_view(model), tokenizer, preprocess, side)
+    return Backbone(name, frozen_view(model), tokenizer, preprocess, side, budget)
 
 
 def _open_clip(spec: str, device: torch.device) -> tuple[nn.Module, Any, Any]:

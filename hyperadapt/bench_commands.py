@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from hyperadapt.backbone import load_backbone
+from hyperadapt.backbone import Backbone, load_backbone
 from hyperadapt.bench import Settings, bench, frozen_features
 from hyperadapt.data import AbstractImageSource, AbstractSource, FeatureSource, load_source
 from hyperadapt.errors import InputError
@@ -20,7 +20,7 @@ from hyperadapt.terminal import TerminalReporter, plain_lines, side_by_side, tab
 
 def demo(arguments: argparse.Namespace) -> int:
     """Base-to-novel on drawn birds with the embedded CLIP."""
-    fixed = {"protocol": "base-to-novel", "backbone": "tiny", "views": 3, "no_cache": False}
+    fixed = {"protocol": "base-to-novel", "backbone": "tiny", "views": 3}
     arguments = argparse.Namespace(**vars(arguments), **fixed, skip_corrupt=False, together=False)
     return _run(load_source(world="birds"), [], arguments)
 
@@ -52,14 +52,18 @@ def named_source(arguments: argparse.Namespace) -> AbstractSource:
     return source
 
 
+def named_backbone(arguments: argparse.Namespace) -> Backbone:
+    """The backbone that was named; commands without an option for its memory have the default."""
+    memory = {"prompt_memory_gib": arguments.prompt_memory} if "prompt_memory" in arguments else {}
+    return load_backbone(arguments.backbone, device=str(arguments.device), **memory)
+
+
 def named_features(
     sources: Sequence[AbstractSource], arguments: argparse.Namespace, keep_parts: bool
 ) -> list[AbstractFrozenFeatures]:
     """Features of several sources, under one backbone that is loaded once."""
-    if all(isinstance(source, FeatureSource) for source in sources):
-        backbone = arguments.backbone
-    else:
-        backbone = load_backbone(arguments.backbone, device=arguments.device)
+    stored = all(isinstance(source, FeatureSource) for source in sources)
+    backbone = arguments.backbone if stored else named_backbone(arguments)
     device, views, cache = arguments.device, arguments.views, not getattr(arguments, "no_cache", False)
     return [frozen_features(source, backbone, device, views, keep_parts, cache) for source in sources]
 

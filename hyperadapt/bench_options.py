@@ -237,6 +237,14 @@ def _add_tower_options(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="make image features anew and keep none; they are kept in $HYPERADAPT_CACHE, else ~/.cache/hyperadapt",
     )
+    command.add_argument(
+        "--prompt-memory",
+        type=float,
+        default=2.0,
+        metavar="GIB",
+        help="activations that learned prompts may keep for their gradient; beyond it classes pass the text tower in "
+        "chunks, twice (default 2)",
+    )
 
 
 def add_run_options(

@@ -7,8 +7,7 @@ from dataclasses import replace
 from rich.console import Console
 
 from hyperadapt.backbone import resolve_device
-from hyperadapt.bench import frozen_features
-from hyperadapt.bench_commands import named_source
+from hyperadapt.bench_commands import named_features, named_source
 from hyperadapt.fit import FitSettings, fit_source
 from hyperadapt.methods import load_method, named_methods
 from hyperadapt.methods_listing import listed
@@ -27,9 +26,8 @@ def fit(arguments: argparse.Namespace) -> int:
         reporter = TerminalReporter(Console(stderr=True, quiet=world.rank > 0))
         for sentence in source.notices(settings.shots):
             reporter.say(sentence)
-        features = frozen_features(
-            source, arguments.backbone, str(device), arguments.views, method.pools_parts, not arguments.no_cache
-        )
+        arguments.device = str(device)
+        (features,) = named_features([source], arguments, method.pools_parts)
         with reporter.task(f"{method.name}, seed {settings.seed}") as progress:
             record, found = fit_source(features, method, settings, progress, world)
     say = plain_lines(Console(quiet=world.rank > 0))

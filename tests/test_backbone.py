@@ -167,3 +167,11 @@ def _config(folder):
     text = {"context_length": 24, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
     path.write_text(json.dumps({"embed_dim": 32, "vision_cfg": vision, "text_cfg": text}))
     return path
+
+
+def test_prompts_keep_no_more_than_the_memory_they_are_given():
+    assert load_backbone("tiny", device="cpu").text.activation_budget_bytes == 2 * 2**30
+    assert load_backbone("tiny", device="cpu", prompt_memory_gib=0.5).text.activation_budget_bytes == 2**29
+    for memory in (0, -1.0, float("nan")):
+        with pytest.raises(InputError, match=r"prompt memory .* above 0"):
+            load_backbone("tiny", device="cpu", prompt_memory_gib=memory)

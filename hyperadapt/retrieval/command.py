@@ -5,7 +5,7 @@ import logging
 
 from rich.console import Console
 
-from hyperadapt.bench_commands import with_controls
+from hyperadapt.bench_commands import named_backbone, with_controls
 from hyperadapt.data.pairs import PairVectors, load_pairs
 from hyperadapt.methods import named_methods
 from hyperadapt.retrieval.bench import HEADER, bench_retrieval, recall_rows
@@ -17,7 +17,8 @@ def retrieval(arguments: argparse.Namespace) -> int:
     """Methods on the pairs that were named."""
     logging.disable(logging.ERROR)  # libraries log what is then raised; the user gets one line
     pairs = load_pairs(features=arguments.features, data=arguments.data, world=arguments.world)
-    features = pair_features(pairs, arguments.backbone, arguments.device, arguments.views, not arguments.no_cache)
+    backbone = arguments.backbone if isinstance(pairs.source, PairVectors) else named_backbone(arguments)
+    features = pair_features(pairs, backbone, arguments.device, arguments.views, not arguments.no_cache)
     seeds, console = tuple(dict.fromkeys(arguments.seeds)), Console()
     usable = [method for method in named_methods().values() if method.takes_captions]
     if isinstance(pairs.source, PairVectors):
