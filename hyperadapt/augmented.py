@@ -153,5 +153,5 @@ class ClassCaptions:
     def drawn(self, draws: AbstractDraws) -> Float[Tensor, "k d"]:
         """One text of each class, at random."""
         count, classes = self.features.shape[:2]
-        chosen = (draws.rand(classes).to(self.features.device) * count).long().clamp(max=count - 1)
+        chosen = (draws.rand(classes) * count).long().clamp(max=count - 1)
         return self.features[chosen, torch.arange(classes, device=chosen.device)]

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import math
 import warnings
 import zipfile
 from collections.abc import Callable, Sequence
@@ -215,9 +216,9 @@ def load_backbone(
         >>> load_backbone("tiny", device="cpu").image_size
         64
     """
-    if not prompt_memory_gib > 0:
+    if not 0 < prompt_memory_gib < math.inf:
         raise InputError(
-            f"prompt memory is given in GiB and must be above 0, got {prompt_memory_gib}; 2 is the default"
+            f"prompt memory is a number of GiB above 0, got {prompt_memory_gib}; for no limit name more than there is"
         )
     budget = max(1, round(prompt_memory_gib * 2**30))
     if isinstance(spec, nn.Module):

@@ -37,6 +37,7 @@ class FewShotClassifier:
         views: augmented views of each training image, beside the plain one.
         seed: of initial values, batches and augmentations.
         device: with a backbone name: where it goes.
+        prompt_memory_gib: what learned prompts may keep for their gradient, as `load_backbone` takes it.
 
     Example:
         >>> from hyperadapt.data.world import load_world
@@ -59,8 +60,11 @@ class FewShotClassifier:
         views: int = 3,
         seed: int = 1,
         device: str = "auto",
+        prompt_memory_gib: float = 2.0,
     ) -> None:
-        self.backbone: Backbone = load_backbone(backbone, tokenizer=tokenizer, preprocess=preprocess, device=device)
+        self.backbone: Backbone = load_backbone(
+            backbone, tokenizer=tokenizer, preprocess=preprocess, device=device, prompt_memory_gib=prompt_memory_gib
+        )
         self.method = load_method(method) if isinstance(method, str) else method
         self.templates = tuple(templates)
         self.views = views

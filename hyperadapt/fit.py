@@ -19,7 +19,7 @@ from hyperadapt.evaluation import count_correct
 from hyperadapt.features import AbstractFrozenFeatures, TowerFeatures
 from hyperadapt.methods import Method
 from hyperadapt.model import FewShotModel, build_model
-from hyperadapt.reach import CUTS, FEWEST, HELD, PARTS, best_part, cuts, losses_by_part
+from hyperadapt.reach import choose_reach, reach_as_set
 from hyperadapt.results import peak_memory_mib, read_json, versions, write_json
 from hyperadapt.text import ClassText
 from hyperadapt.training import ALONE, RunFolder, TrainingSet, World, train
@@ -108,52 +108,47 @@ def fit_shots(
         model.prepare(data.images, data.labels, classes)
         if method.training is not None:
             history = train(model, data, method.training, seed, progress, run=run, world=world)
-    selection = select_settings(model, features, val, classes)
-    reach = choose_reach(method, model, features, shots, labels, seed, new_names=new_names)
-    return Fitted(model, history, selection if reach is None else reach)
+    chosen = choose_settings(method, model, features, shots, labels, seed, progress, val=val, new_names=new_names)
+    return Fitted(model, history, chosen)
 
 
-def choose_reach(
+def choose_settings(
     method: Method,
     model: FewShotModel,
     features: AbstractFrozenFeatures,
     shots: Part,
     labels: Sequence[int],
     seed: int,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
     *,
+    val: Part = NOTHING,
     new_names: bool = True,
-) -> str | None:
-    """Set how far images go for new names, where the model wants that; see `hyperadapt.reach`.
+) -> str:
+    """Let a trained model choose what it wants to be chosen after training, and say how.
 
     Args:
         method: what the model is.
         model: trained on the shots.
-        features: of the data set that the shots are rows of.
+        features: of the data set; asked for validation rows where the model chooses on these.
         shots: training rows; their labels are positions in `labels`.
         labels: the training classes among those of the data set.
-        seed: of the cuts and of every training.
+        seed: of the training.
+        progress: called with (steps done, steps in all) of each training that a choice needs.
+        val: validation rows of the training classes, labelled as the shots are.
         new_names: whether names without training images will be scored.
-
-    Returns:
-        What was chosen and how; None where nothing is to be chosen.
     """
-    if not model.adapter.chooses_reach:
-        return None
-    if not new_names:
-        return "reach 1 as set, for no name is scored that was not trained on; no test image is used"
-    if len(labels) < FEWEST:
-        return f"reach 1 as set, for {len(labels)} training classes are too few to hold some out; no test image is used"
-    losses = torch.zeros(len(PARTS), dtype=torch.float64)
-    for cut in cuts(len(labels), seed):
-        known, held = (tuple(labels[i] for i in part) for part in (cut.known, cut.held))
-        other = fit_shots(method, features, shots.restrict(cut.known), known, seed, new_names=False).model
-        losses += losses_by_part(other, features, shots.restrict(cut.held), held).cpu()
-    best = best_part(losses)
-    model.adapter.set_reach(best)
-    return (
-        f"reach {best:g} among {len(PARTS)} parts of the way, by likelihood on shots of held-out training classes, "
-        f"{HELD:.0%} of them in each of {CUTS} cuts; no validation or test image is used"
-    )
+
+    def trained(part: Part, some: Sequence[int]) -> FewShotModel:
+        return fit_shots(method, features, part, some, seed, progress, new_names=False).model
+
+    classes = features.classes.select(labels)
+    answers = torch.from_numpy(val.labels).to(classes.weights.device)
+    told = [
+        model.select(features.batches(val.rows, model.pools_parts, model.reads_pixels), answers, classes),
+        choose_reach(model, features, shots, labels, seed, trained) if new_names else reach_as_set(model),
+    ]
+    found = [each for each in told if each is not None]
+    return "; ".join([*found, "no test image is used"]) if found else FIXED
 
 
 def context_for(features: AbstractFrozenFeatures, classes: ClassText, shots: Part) -> BuildContext:
@@ -166,20 +161,6 @@ def context_for(features: AbstractFrozenFeatures, classes: ClassText, shots: Par
     """
     counts = np.bincount(shots.labels, minlength=len(classes)).tolist()
     return replace(features.context(classes, len(shots)), images_per_class=tuple(counts))
-
-
-def select_settings(model: FewShotModel, features: AbstractFrozenFeatures, val: Part, classes: ClassText) -> str:
-    """Let a trained model choose settings on validation rows of its classes, and say how.
-
-    Args:
-        model: trained.
-        features: of the data set that the rows are of; asked for the rows where the model chooses anything.
-        val: validation rows; their labels index into the classes.
-        classes: the training classes.
-    """
-    labels = torch.from_numpy(val.labels).to(classes.weights.device)
-    chosen = model.select(features.batches(val.rows, model.pools_parts, model.reads_pixels), labels, classes)
-    return FIXED if chosen is None else f"{chosen}; no test image is used"
 
 
 def training_set(

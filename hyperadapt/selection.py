@@ -46,16 +46,23 @@ class Rung:
     options: Mapping[str, Mapping[str, Any]]
     rule: str = "gain"
 
-    def accepts(self, gain: float, standard_error: float) -> bool:
-        """Whether an answer may replace the one that stands.
+    def best(self, rows: Sequence[Mapping[str, Any]]) -> str | None:
+        """The answer that replaces the one that stands, or None.
+
+        Args:
+            rows: `option`, `gain` and `standard_error` of each answer.
 
         Example:
-            >>> [Rung("", {}, rule).accepts(-0.01, 0.02) for rule in RULES]
-            [False, True]
+            >>> rows = [{"option": "a", "gain": -0.01, "standard_error": 0.02}]
+            >>> [Rung("", {}, rule).best(rows) for rule in RULES]
+            [None, 'a']
         """
-        if self.rule == "no cost":
-            return gain >= -standard_error
-        return gain > max(0.0, NEEDED * standard_error)
+        if self.rule == "gain":
+            rows = [row for row in rows if row["gain"] > max(0.0, NEEDED * row["standard_error"])]
+        found = max(rows, key=lambda row: row["gain"], default=None)
+        if found is None or (self.rule == "no cost" and found["gain"] < -found["standard_error"]):
+            return None
+        return found["option"]
 
 
 @dataclass(frozen=True)
@@ -171,13 +178,10 @@ def climb(space: Space, places: Sequence[Place], settings: SelectSettings, repor
     }
     for rung in space.rungs:
         before = scores.of(method_from_dict(standing))
-        rows, best, best_gain = [_row("as it stands", before, before)], None, -math.inf
+        rows = [_row("as it stands", before, before)]
         for name, change in rung.options.items():
-            found = scores.of(method_from_dict(merged(standing, change)))
-            row = _row(name, found, before)
-            rows.append(row)
-            if row["gain"] > best_gain and rung.accepts(row["gain"], row["standard_error"]):
-                best, best_gain = name, row["gain"]
+            rows.append(_row(name, scores.of(method_from_dict(merged(standing, change))), before))
+        best = rung.best(rows[1:])
         for row in rows:
             row["kept"] = row["option"] == (best or "as it stands")
         if best is not None:

@@ -204,7 +204,7 @@ class TextTower:
             states: (L, W) each, of any lengths.
             first: the block that they enter.
         """
-        ends = self._placed(self.tokenize(texts), self.device)[1]
+        ends = sent(self._end_positions(self.tokenize(texts)), self.device)
         features = self._pass.features_from(pad_sequence(list(states), batch_first=True), first, ends)
         return normalize(at_least_float32(features), dim=-1)
 
@@ -329,7 +329,7 @@ class TextTower:
 
     def token_features(self, tokens: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
         """L2-normalised features of single tokens, each between a start and an end mark."""
-        alone = self._words(tokens.to(self.device))[None, :, None]
+        alone = self._words(sent(tokens, self.device))[None, :, None]
         return self.prompts(alone, self.tokenize([""], reserve=1).expand(len(tokens), -1))[0]
 
     def word_vectors(self, text: str) -> Float[Tensor, "n w"]:

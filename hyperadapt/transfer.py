@@ -15,6 +15,6 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
         >>> sent(torch.arange(3), torch.device("cpu"))
         tensor([0, 1, 2])
     """
-    if tensor.device == device or device.type == "cpu":
+    if tensor.device.type != "cpu" or device.type == "cpu":
         return tensor.to(device)
-    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+    return (tensor.contiguous().pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)

@@ -172,6 +172,6 @@ def _config(folder):
 def test_prompts_keep_no_more_than_the_memory_they_are_given():
     assert load_backbone("tiny", device="cpu").text.activation_budget_bytes == 2 * 2**30
     assert load_backbone("tiny", device="cpu", prompt_memory_gib=0.5).text.activation_budget_bytes == 2**29
-    for memory in (0, -1.0, float("nan")):
-        with pytest.raises(InputError, match=r"prompt memory .* above 0"):
+    for memory in (0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(InputError, match=r"prompt memory is a number of GiB above 0"):
             load_backbone("tiny", device="cpu", prompt_memory_gib=memory)

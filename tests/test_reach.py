@@ -1,7 +1,6 @@
 """How far images go for new names: chosen on held-out training classes, used in lists with new names alone."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from hyperadapt.classifier import FewShotClassifier
 from hyperadapt.data import FeatureSource
 from hyperadapt.errors import InputError
 from hyperadapt.features import StoredFeatures
-from hyperadapt.fit import choose_reach, fit_shots
+from hyperadapt.fit import choose_settings, fit_shots
 from hyperadapt.methods import method_from_dict
 from hyperadapt.model import build_model
 from hyperadapt.protocols.base_to_novel import base_to_novel_task
@@ -106,9 +105,9 @@ def test_images_go_part_of_the_way_in_lists_with_a_new_name_and_all_of_it_elsewh
 @pytest.mark.parametrize("part", [0.0, 0.5, 1.0])
 def test_the_part_that_explains_held_out_classes_best_is_chosen(features, monkeypatch, part):
     """Models of the cuts whose map takes images from where they are to beyond the texts, or past them."""
-    texts, images = features.classes.weights, features._stored
+    texts = features.classes.weights
 
-    def fitted(method, features, shots, labels, seed, **_):
+    def fitted(method, features, shots, labels, *_, **__):
         model = built(features, labels)
         model.adapter.adapt_images = lambda seen, classes: ImageFeatures(scored(seen, model.adapter.reach))
         return fit.Fitted(model, [], "")
@@ -122,10 +121,9 @@ def test_the_part_that_explains_held_out_classes_best_is_chosen(features, monkey
     rows = task.shots.rows
     pooled = torch.cat([batch.pooled for batch in features.batches(rows, False)])
     labels = torch.tensor(task.labels)[torch.from_numpy(task.shots.labels)]
-    assert images is not None
     monkeypatch.setattr(fit, "fit_shots", fitted)
     model = built(features, task.labels)
-    told = choose_reach(METHOD, model, features, task.shots, task.labels, 1)
+    told = choose_settings(METHOD, model, features, task.shots, task.labels, 1)
     assert f"reach {part:g} among 5 parts" in told
     assert float(model.adapter.reach) == part
 
@@ -160,9 +158,16 @@ def test_the_losses_are_those_of_models_that_never_saw_the_classes(features):
 def test_nothing_is_held_out_where_no_new_name_is_scored(features):
     draw = features.source.draw(4, 1)
     outcome = run_task(METHOD, few_shot_task(features, draw), 1)
-    assert outcome.selection.startswith("reach 1 as set, for no name is scored that was not trained on")
+    assert outcome.selection == "reach 1 as set, for all names are trained on; no test image is used"
     assert run_task(METHOD, base_to_novel_task(features, draw), 1).selection.startswith("reach ")
     assert "likelihood" in run_task(METHOD, base_to_novel_task(features, draw), 1).selection
+
+
+def test_a_head_that_chooses_too_has_its_say(features):
+    method = method_from_dict({**RECIPE, "head": {"type": "tip-adapter"}})
+    told = run_task(method, base_to_novel_task(features, features.source.draw(4, 1)), 1).selection
+    assert "alpha" in told
+    assert "validation images of the training classes; reach " in told
 
 
 def test_too_few_classes_to_hold_some_out_are_told_of(features):
@@ -210,10 +215,9 @@ def test_a_result_says_what_was_chosen(tmp_path):
     main(["bench", "base-to-novel", *arguments, "--methods", str(recipe.with_suffix(".yaml")), "--no-controls"])
     (found,) = (json.loads(path.read_text()) for path in out.glob("*.json"))
     assert found["selection"].startswith("reach ")
-    assert found["selection"].endswith("no validation or test image is used")
+    assert found["selection"].endswith("; no test image is used")
 
 
 def test_an_unknown_reach_is_refused():
     with pytest.raises(InputError, match="reach"):
         method_from_dict({**RECIPE, "adapter": {**RECIPE["adapter"], "reach": "half"}})
-    assert replace(METHOD.adapter.settings, reach="full").reach == "full"

@@ -16,7 +16,7 @@ from hyperadapt.data import FeatureSource
 from hyperadapt.errors import InputError
 from hyperadapt.features import StoredFeatures
 from hyperadapt.methods import load_method
-from hyperadapt.selection import Place, SelectSettings, climb, read_space
+from hyperadapt.selection import Place, Rung, SelectSettings, climb, read_space
 from tests.scenes import write_features
 
 SPACE = {
@@ -103,6 +103,15 @@ def test_what_a_method_exists_for_stands_unless_it_costs_more_than_its_standard_
     ladder = climb(read_space(space_file(tmp_path, data)), places, SelectSettings((1,), 2, tmp_path / "out"), Quiet())
     assert ladder["recipe"]["adapter"]["ratio"] == (0.3 if kept else 0.2)
     assert ladder["rungs"][0]["rule"] == "no cost"
+
+
+def test_a_worse_answer_does_not_stand_by_its_noise():
+    rows = [
+        {"option": "near", "gain": -0.01, "standard_error": 0.005},
+        {"option": "noisy", "gain": -0.02, "standard_error": 0.05},
+    ]
+    assert Rung("", {}, "no cost").best(rows) is None
+    assert Rung("", {}, "no cost").best(rows[1:]) == "noisy"
 
 
 def test_a_stopped_ladder_goes_on_from_its_trials(monkeypatch, places, tmp_path):

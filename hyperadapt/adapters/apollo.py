@@ -162,7 +162,8 @@ class APoLLo(AbstractAdapter):
         if self._images is None or self._captions is None:
             raise InputError("apollo trains on images that prepare has seen; call prepare first")
         images, texts = batch.images.pooled, batch.classes.weights
-        pixels = self._images.drawn(batch.host_labels, batch.draws, images.device)
+        labels = batch.labels.cpu() if batch.host_labels is None else batch.host_labels
+        pixels = self._images.drawn(labels, batch.draws, images.device)
         other_images = self.adapt_images(ImageFeatures(images.detach(), pixels=pixels), batch.classes).pooled
         other_texts = self._adapted_texts(self._captions.drawn(batch.draws))
         weight, scale = self.config.consistency_weight, self.logit_scale

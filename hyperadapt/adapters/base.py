@@ -88,7 +88,7 @@ class TrainingBatch:
         draws: random numbers of the step, on the features' device and equal in all processes; a loss has no others.
         frozen_images: pooled features of the same images before the adapter.
         frozen_classes: the training classes before the adapter, one row a template in `templates`.
-        told_labels: the labels on the CPU, where the step knows them there.
+        host_labels: the labels on the CPU; None where the step does not know them there.
     """
 
     images: ImageFeatures
@@ -97,12 +97,7 @@ class TrainingBatch:
     draws: AbstractDraws
     frozen_images: ImageFeatures
     frozen_classes: ClassText
-    told_labels: Int[Tensor, " b"] | None = None
-
-    @property
-    def host_labels(self) -> Int[Tensor, " b"]:
-        """The labels on the CPU; without `told_labels` this waits for the device."""
-        return self.labels.cpu() if self.told_labels is None else self.told_labels
+    host_labels: Int[Tensor, " b"] | None = None
 
 
 class AbstractAdapter(nn.Module, ABC):
@@ -117,12 +112,14 @@ class AbstractAdapter(nn.Module, ABC):
         reads_pixels: whether the adapter passes images through a tower of its own making: `ImageFeatures.pixels` are
             there then, and the frozen tower's features beside them. To be registered with `needs_tower`.
         reads_shots: whether `prepare` wants the training images.
+        chooses_classes: whether `taking_part` says which classes a training step is about.
         guides: names of its loss terms that only guide: steps follow the other terms and never oppose these.
     """
 
     pools_parts: bool = False
     reads_pixels: bool = False
     reads_shots: bool = False
+    chooses_classes: bool = False
     guides: tuple[str, ...] = ()
 
     @property
@@ -165,9 +162,10 @@ class AbstractAdapter(nn.Module, ABC):
     def taking_part(
         self, classes: ClassText, images: ImageFeatures, labels: Int[Tensor, " b"], draws: AbstractDraws
     ) -> Int[Tensor, " k"] | None:
-        """The classes that a training step is about, among them those of its labels; None for all of them.
+        """The classes that a training step is about, ascending, among them those of its labels; None for all of them.
 
-        Python passes on the texts of these alone, so all arguments and the answer are on the CPU.
+        Called where `chooses_classes`. Python passes on the texts of these alone, so all arguments are on the CPU, and
+        the answer is.
 
         Args:
             classes: the training classes, frozen.
@@ -175,7 +173,7 @@ class AbstractAdapter(nn.Module, ABC):
             labels: (B,) indices into the classes.
             draws: random numbers of the step, by `draws.host`.
         """
-        return None
+        raise NotImplementedError
 
     @abstractmethod
     def adapt_classes(self, classes: ClassText) -> ClassText:

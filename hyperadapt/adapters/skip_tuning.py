@@ -107,6 +107,7 @@ class SkipTuning(AbstractAdapter):
     """
 
     reads_pixels = True
+    chooses_classes = True
 
     def __init__(self, config: SkipTuningConfig, context: BuildContext) -> None:
         super().__init__()
@@ -158,8 +159,8 @@ class SkipTuning(AbstractAdapter):
         return ImageFeatures(normalize(self.image.inside(visual, run).float(), dim=-1))
 
     def train(self, mode: bool = True) -> Self:
-        """As of every module; what was remembered is forgotten when training ends."""
-        if not mode:
+        """As of every module; what was remembered is forgotten when training begins and when it ends."""
+        if mode != self.training:
             self._of_images.forget()
             self._of_texts.forget()
         return super().train(mode)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from hyperadapt.evaluation import Counts, Scores, score
-from hyperadapt.fit import Fitted, choose_reach, context_for, fit_shots, select_settings, training_set
+from hyperadapt.fit import Fitted, choose_settings, context_for, fit_shots, training_set
 from hyperadapt.methods import Method
 from hyperadapt.model import build_model
 from hyperadapt.protocols.task import Task
@@ -100,16 +100,14 @@ def run_seeds_together(
     if len(shapes) > 1 or any(why_apart(run.model, run.data, config) for run in runs):
         return None
     histories = train_together(runs, config, progress)
-    outcomes = {}
+    fitted = {}
     for run, history in zip(runs, histories, strict=True):
         task = tasks[run.seed]
-        chosen = select_settings(run.model, task.features, task.val, run.data.classes)
-        reach = choose_reach(
-            method, run.model, task.features, task.shots, task.labels, run.seed, new_names=task.has_new_names
-        )
-        seconds = (time.perf_counter() - start) / len(runs)
-        outcomes[run.seed] = _scored(method, Fitted(run.model, history, reach or chosen), task, seconds)
-    return outcomes
+        own = (method, run.model, task.features, task.shots, task.labels, run.seed)
+        chosen = choose_settings(*own, val=task.val, new_names=task.has_new_names)
+        fitted[run.seed] = Fitted(run.model, history, chosen)
+    seconds = (time.perf_counter() - start) / len(runs)
+    return {seed: _scored(method, each, tasks[seed], seconds) for seed, each in fitted.items()}
 
 
 def _scored(method: Method, fitted: Fitted, task: Task, train_seconds: float) -> Outcome:

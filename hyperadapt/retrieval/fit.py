@@ -96,7 +96,7 @@ def fit_pairs(
     captions, negatives = features.texts(part.captions), features.pairs.negatives
     pool = CaptionPool(
         captions,
-        image_of.to(features.device),
+        image_of,
         images.pooled[: len(rows)],
         torch.from_numpy(features.pairs.categories[rows]).to(features.device),
         [negatives[i] for i in part.captions.tolist()] if negatives else (),

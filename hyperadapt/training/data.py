@@ -36,9 +36,14 @@ class TrainingSet:
 
     @cached_property
     def on_host(self) -> "TrainingSet":
-        """Features, labels and texts on the CPU, without pixels; for choices that Python makes in a step."""
+        """Features and texts on the CPU, without pixels; for choices that Python makes in a step."""
         cpu = torch.device("cpu")
-        return TrainingSet(ImageFeatures(self.images.pooled.to(cpu)), self.labels.to(cpu), self.classes.to(cpu))
+        return TrainingSet(ImageFeatures(self.images.pooled.to(cpu)), self.host_labels, self.classes.to(cpu))
+
+    @cached_property
+    def host_labels(self) -> Int[Tensor, " n"]:
+        """The labels on the CPU."""
+        return self.labels.cpu()
 
     @property
     def views(self) -> int:
@@ -56,17 +61,20 @@ class TrainingSet:
 
     def posed(
         self, images: Int[Tensor, " b"], host_images: Int[Tensor, " b"], draws: AbstractDraws
-    ) -> tuple[ClassText, Int[Tensor, " b"]]:
-        """What a step chooses among for its images, and the answers: the classes, or captions of these images.
+    ) -> tuple[ClassText, Int[Tensor, " b"], Int[Tensor, " b"]]:
+        """What a step chooses among for its images, the classes or captions of these images, and the answers.
 
         Args:
             images: (B,) images of the step.
             host_images: the same on the CPU.
             draws: random numbers of the step.
+
+        Returns:
+            The classes; (B,) indices into them on their device, and the same on the CPU.
         """
         if self.captions is not None:
-            return self.captions.posed(host_images, draws)
-        return self.classes, self.labels[images]
+            return *self.captions.posed(host_images, draws), torch.arange(len(images))
+        return self.classes, self.labels[images], self.host_labels[host_images]
 
     @property
     def fingerprint(self) -> str:

@@ -98,9 +98,10 @@ class Training:
         self.model, self.data, self.config = model, data, config
         self.run, self.world, self.device = run, world, device
         shuffle = torch.Generator().manual_seed(seed)
-        chosen_by_python = model.reads_pixels or data.captions is not None  # where numbers are few and read on the CPU
-        self.generator = torch.Generator("cpu" if chosen_by_python else device).manual_seed(seed)
-        self.draws = GeneratorDraws(self.generator, device)
+        self.generator = self.host_generator = torch.Generator(device).manual_seed(seed)
+        if device.type != "cpu":
+            self.host_generator = torch.Generator().manual_seed(seed)
+        self.draws = GeneratorDraws(self.generator, on_host=self.host_generator)
         self.sampler = Sampler(data.labels, data.views, config, shuffle, device)
         per_epoch = self.sampler.per_epoch
         per_shot = config.steps_per_shot
@@ -200,6 +201,7 @@ class Training:
         }
         if self.device.type == "cuda":
             parts["generator/"]["cuda"] = torch.cuda.get_rng_state(self.device)
+            parts["generator/"]["host"] = self.host_generator.get_state()
         return {prefix + name: value for prefix, part in parts.items() for name, value in part.items()}
 
     def _restore(self, saved: Saved) -> None:
@@ -213,6 +215,7 @@ class Training:
         torch.set_rng_state(states["cpu"])
         if "cuda" in states:
             torch.cuda.set_rng_state(states["cuda"], self.device)
+            self.host_generator.set_state(states["host"])
         self.done = saved.facts["step"]
 
     def finish(self) -> list[dict[str, float]]:

@@ -30,7 +30,7 @@ def loss_terms(
     draws: AbstractDraws,
     world: World = ALONE,
     pooled: Float[Tensor, "b d"] | None = None,
-    told_labels: Int[Tensor, " b"] | None = None,
+    host_labels: Int[Tensor, " b"] | None = None,
 ) -> dict[str, Tensor]:
     """All loss terms of one batch, by name; a function of its arguments alone, so that it can be batched over runs.
 
@@ -42,7 +42,7 @@ def loss_terms(
         draws: every random number of the step.
         world: the processes that share the batch; the mean of their terms is the term of the whole batch.
         pooled: (B, D) frozen features of the whole batch; those of `images` where one process has them all.
-        told_labels: the labels on the CPU, where they are known there.
+        host_labels: the labels on the CPU, where they are known there.
     """
     own = world.share(len(labels))
     frozen = ImageFeatures(images.pooled if pooled is None else pooled)
@@ -55,7 +55,7 @@ def loss_terms(
     if weight != 1:
         terms = {name: weight * term for name, term in terms.items()}
     everyones = ImageFeatures(world.gathered(adapted.pooled, len(labels)))
-    batch = TrainingBatch(everyones, adapted_classes, labels, draws, frozen, classes, told_labels)
+    batch = TrainingBatch(everyones, adapted_classes, labels, draws, frozen, classes, host_labels)
     terms.update(model.adapter.losses(batch))
     return terms
 
@@ -81,18 +81,15 @@ class StepLosses(nn.Module):
         """Terms of the whole batch; with several processes each computes its share of the rows."""
         data, rows = self.data, batch.rows
         own = self.world.share(len(rows))
-        classes, labels = data.posed(batch.images, batch.host_images, draws)
-        told = None
-        if data.captions is None:
-            told = data.on_host.labels[batch.host_images]
-            chosen = self._taking_part(batch, told, draws)
-            if chosen is not None:
-                classes, told = classes.select(chosen.tolist()), torch.searchsorted(chosen, told)
-                labels = sent(told, labels.device)
+        classes, labels, host_labels = data.posed(batch.images, batch.host_images, draws)
+        chosen = self._taking_part(batch, host_labels, draws) if self.model.adapter.chooses_classes else None
+        if chosen is not None:
+            classes, host_labels = classes.select(chosen.tolist()), torch.searchsorted(chosen, host_labels)
+            labels = sent(host_labels, labels.device)
         with self._precision(rows.device):
             pooled = data.images.pooled[rows] if self.world.size > 1 else None
             images = data.images.step(rows[own], batch.host_rows[own])
-            terms = loss_terms(self.model, classes, images, labels, draws, self.world, pooled, told)
+            terms = loss_terms(self.model, classes, images, labels, draws, self.world, pooled, host_labels)
         return {name: term.float() for name, term in terms.items()} if self.bf16 else terms
 
     def _taking_part(self, batch: Batch, labels: Int[Tensor, " b"], draws: AbstractDraws) -> Int[Tensor, " k"] | None:

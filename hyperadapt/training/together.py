@@ -100,6 +100,8 @@ def train_together(
 
 def why_apart(model: FewShotModel, data: TrainingSet, config: TrainingConfig) -> str | None:
     """The reason why a run cannot be batched with others, or None."""
+    if model.adapter.chooses_classes:
+        return "each of their steps is about other classes"
     if model.reads_pixels:
         return "they change the image tower, whose layers take no stacked weights"
     if data.images.parts is not None or data.classes.takes_contexts:

@@ -28,9 +28,10 @@ class GeneratorDraws(AbstractDraws):
     """Numbers from a generator.
 
     Args:
-        generator: where the numbers come from; torch's global one where left out.
-        device: of the numbers; the generator's where left out. Numbers of a generator on the CPU are sent there, and
-            what asks for them by ``host`` waits for no device.
+        generator: where the numbers come from, on its device; torch's global one where left out.
+        device: of the numbers without a generator.
+        on_host: where those of ``host`` come from, a generator on the CPU, so that no device is waited for; the same
+            one where left out.
 
     Example:
         >>> first, again = (GeneratorDraws(torch.Generator().manual_seed(1)).rand(3) for _ in range(2))
@@ -38,21 +39,22 @@ class GeneratorDraws(AbstractDraws):
         True
     """
 
-    def __init__(self, generator: torch.Generator | None = None, device: torch.device | None = None) -> None:
-        self.generator = generator
-        self.source = device if generator is None else generator.device
-        self.device = self.source if device is None else device
+    def __init__(
+        self,
+        generator: torch.Generator | None = None,
+        device: torch.device | None = None,
+        on_host: torch.Generator | None = None,
+    ) -> None:
+        self.generator, self.on_host = generator, on_host
+        self.device = device if generator is None else generator.device
 
     def rand(self, *shape: int) -> Float[Tensor, "..."]:
         """The next numbers of the generator."""
-        numbers = torch.rand(shape, generator=self.generator, device=self.source)
-        if self.device == self.source or self.device is None:
-            return numbers
-        return (numbers.pin_memory() if self.device.type == "cuda" else numbers).to(self.device, non_blocking=True)
+        return torch.rand(shape, generator=self.generator, device=self.device)
 
     def host(self, *shape: int) -> Float[Tensor, "..."]:
-        """The next numbers of the generator, on the CPU."""
-        return torch.rand(shape, generator=self.generator, device=self.source).cpu()
+        """The next numbers of the generator for the CPU."""
+        return self.rand(*shape).cpu() if self.on_host is None else torch.rand(shape, generator=self.on_host)
 
 
 class RecordedDraws(AbstractDraws):

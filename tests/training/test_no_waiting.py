@@ -90,7 +90,7 @@ def moved(run):
         adapter._tokens = TokenTable(classes.tower)
     there = ImageFeatures(images.pooled.to(META), parts, pixels)
     data = TrainingSet(there, run.data.labels.to(META), classes.to(META))
-    vars(data)["on_host"] = run.data.on_host  # made with the first step, which may wait
+    vars(data).update(on_host=run.data.on_host, host_labels=run.data.host_labels)  # made with the first step
     return runs.Scene(run.model.to(META), data)
 
 
