@@ -1,4 +1,6 @@
+import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -7,6 +9,8 @@ from hyperadapt.config import from_dict, read_yaml, to_dict
 from hyperadapt.errors import InputError
 from hyperadapt.methods import load_method, method_from_dict, named_methods
 from hyperadapt.registry import component, components, register
+
+SPACES = Path(__file__).resolve().parents[1] / "benchmarks" / "spaces"
 
 
 @dataclass(frozen=True)
@@ -121,3 +125,14 @@ def test_the_faithful_recipe_is_the_adapter_as_it_stands():
     bare = method_from_dict({"name": "bare", "adapter": {"type": "lathadapter"}})
     faithful = load_method("lathadapter-faithful")
     assert (faithful.adapter, faithful.head, faithful.training) == (bare.adapter, bare.head, bare.training)
+
+
+def test_the_default_recipe_is_what_its_ladder_ended_with():
+    ladder = json.loads((SPACES / "lathadapter-reach.ladder.json").read_text())
+    found = json.loads(json.dumps(load_method("lathadapter").to_dict()))
+    for part in ("adapter", "head", "training"):
+        assert found[part] == ladder["recipe"][part]
+    before = json.loads((SPACES / "lathadapter.ladder.json").read_text())["recipe"]
+    start = json.loads(json.dumps(method_from_dict(ladder["start"]).to_dict()))
+    for part in ("adapter", "head", "training"):
+        assert start[part].items() >= before[part].items()
