@@ -198,7 +198,7 @@ class Stepper:
         """Average gradients over processes from now on; a trial step shows whether a term reaches every parameter."""
         losses = self._losses
         kept = {name: buffer.clone() for name, buffer in losses.named_buffers()}
-        terms = losses(piece, GeneratorDraws(torch.Generator(), piece.rows.device))
+        terms = losses(piece, GeneratorDraws(torch.Generator(piece.rows.device), on_host=torch.Generator()))
         torch.stack(list(terms.values())).sum().backward()
         idle = any(p.requires_grad and p.grad is None for p in losses.parameters())
         for parameter in losses.parameters():
