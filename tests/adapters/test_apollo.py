@@ -19,6 +19,7 @@ from hyperadapt.text import class_text
 from manifolds.regularizers import RecordedDraws
 from tests.scenes import write_images
 
+CPU = torch.device("cpu")
 NAMES = ["red_bird", "striped fish"]
 LABELS = torch.tensor([0, 1, 0])
 COUNTS = (2, 1)
@@ -179,7 +180,7 @@ def test_other_images_are_random_views_of_the_class_and_never_the_plain_one(clas
     assert found.of_class == [[3, 5], [4]]
     only = images[:3]
     assert ClassImages.of(only, LABELS, classes, None).of_class == [[0, 2], [1]]
-    drawn = found.drawn(torch.tensor([1, 0, 0]), RecordedDraws([torch.tensor([0.99, 0.0, 0.5])]))
+    drawn = found.drawn(torch.tensor([1, 0, 0]), RecordedDraws([torch.tensor([0.99, 0.0, 0.5])]), CPU)
     assert torch.equal(drawn, images.pixels[[4, 3, 5]])
 
 
@@ -188,14 +189,14 @@ def test_a_model_does_not_keep_the_training_images(classes, images):
     found = ClassImages.of(held, LABELS, classes, None)
     del held
     with pytest.raises(InputError, match="gone"):
-        found.drawn(torch.tensor([0]), RecordedDraws([torch.zeros(1)]))
+        found.drawn(torch.tensor([0]), RecordedDraws([torch.zeros(1)]), CPU)
 
 
 def test_generated_images_come_from_a_folder_by_class_name(classes, tmp_path):
     tiny = load_backbone("tiny", device="cpu")
     names = class_text(tiny.text, NAMES, ["{}"])
     found = ClassImages.of(None, LABELS, names, str(write_images(tmp_path, ("red bird", "striped_fish"), per_class=2)))
-    drawn = found.drawn(torch.tensor([1, 0]), RecordedDraws([torch.tensor([0.9, 0.2])]))
+    drawn = found.drawn(torch.tensor([1, 0]), RecordedDraws([torch.tensor([0.9, 0.2])]), CPU)
     files = [tmp_path / "striped_fish" / "01.png", tmp_path / "red bird" / "00.png"]
     assert torch.equal(drawn, torch.stack([tiny.preprocess(Image.open(file)) for file in files]))
 

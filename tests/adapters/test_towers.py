@@ -174,6 +174,7 @@ def test_remembered_activations_change_nothing(classes, images):
     whole = gradients()
     for other in (again, whole):
         torch.testing.assert_close(first, other, atol=1e-4, rtol=1e-3)
+    model.adapter.training = True
     assert len(model.train().adapter._of_images._kept) == 12
     assert len(model.eval().adapter._of_images._kept) == 0
 
