@@ -114,7 +114,7 @@ def losses_by_part(
     """
     classes = features.classes.select(labels)
     answers, found = torch.from_numpy(held.labels).to(classes.weights.device), []
-    known, batches = model.encode(classes), list(features.batches(held.rows, model.pools_parts))
+    known, batches = model.encode(classes), list(features.batches(held.rows, model.pools_parts, model.reads_pixels))
     for part in PARTS:  # it moves images alone
         model.adapter.set_reach(part)
         seen = [model.adapter.adapt_images(batch, known.adapted) for batch in batches]
@@ -130,4 +130,4 @@ def best_part(losses: Float[Tensor, " parts"]) -> float:
         >>> best_part(torch.tensor([2.0, 1.0, 1.0, 3.0, 4.0]))
         0.5
     """
-    return max(PARTS, key=lambda part: (-float(losses[PARTS.index(part)]), part))
+    return max(zip((-losses).tolist(), PARTS, strict=True))[1]

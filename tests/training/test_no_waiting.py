@@ -1,6 +1,7 @@
 """A step reads no number back from the device, and sends none that it waits for.
 
-It runs on tensors of the meta device, which have shapes and no values; what Python decides by, it has on the CPU.
+It runs on tensors of the meta device, which have shapes and no values; what Python decides by, it has on the CPU. A
+tensor of the device that is indexed by one of the CPU is not seen here; the GPU test looks for all waits.
 """
 
 from contextlib import nullcontext
