@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, elu, layer_norm, normalize
 from hyperadapt.adapters.base import BuildContext
 from hyperadapt.backbone import ImageFeatures
 from hyperadapt.errors import InputError
-from hyperadapt.heads.xrvlm import XRVLM, XRVLMConfig
+from hyperadapt.heads.xrvlm import XRVLM, XRVLMConfig, set_relation
 from hyperadapt.heads.xrvlm.config import CLOSED
 from hyperadapt.heads.xrvlm.head import RELATION_HEADS
 from hyperadapt.heads.xrvlm.relation import Scene, Sizes, likeliest, standing
@@ -171,6 +171,26 @@ def test_the_set_head_is_its_equations_image_by_image(projection):
         correction = head.output(elu(head.hidden(tokens)))[:, 0]
         expected = 20.0 * (scene.cosines[b] + learnt.part_share * torch.stack(gains)) + correction
         torch.testing.assert_close(head(scene)[b], expected, atol=1e-8, rtol=1e-8)
+
+
+@pytest.mark.parametrize("images", [1, 3, 4])
+def test_images_that_are_worked_on_at_a_time_have_the_scores_and_gradients_of_all_at_once(monkeypatch, images):
+    """By single images, by three with one left over, and by all of them."""
+    head, scene = built("set"), a_scene(7)
+
+    def found():
+        head.zero_grad()
+        logits = head(scene)
+        logits.square().sum().backward()
+        return [logits.detach(), *(parameter.grad.clone() for parameter in head.parameters())]
+
+    whole = found()
+    monkeypatch.setattr(set_relation, "CACHED", images * 7 * 8 + 1)
+    passes, scored = [], head._scored
+    monkeypatch.setattr(head, "_scored", lambda few: passes.append(len(few.cosines)) or scored(few))
+    for value, expected in zip(found(), whole, strict=True):
+        torch.testing.assert_close(value, expected, atol=1e-10, rtol=1e-10)
+    assert passes == {1: [1, 1, 1, 1], 3: [3, 1], 4: [4]}[images]
 
 
 def test_a_comparison_turns_its_sign_when_the_classes_are_swapped():

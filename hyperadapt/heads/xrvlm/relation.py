@@ -1,7 +1,7 @@
 """What all relation heads see, and the projections and cosines that relations are made of (equations 10 to 12)."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -33,6 +33,11 @@ class Scene:
     cosines: Float[Tensor, "b k"]
     present: Bool[Tensor, " k"] | None = None
     known_text: Float[Tensor, "m c d"] | None = None
+
+    def split(self, images: int) -> list["Scene"]:
+        """The same classes with so many images at a time."""
+        parts = zip(self.visual.split(images), self.cosines.split(images), strict=True)
+        return [replace(self, visual=visual, cosines=cosines) for visual, cosines in parts]
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,17 @@ from hyperadapt.heads.xrvlm.relation import AbstractRelationHead, LearnedCosines
 from hyperadapt.heads.xrvlm.shared_scores import last_layer
 
 
+CACHED = 2**21
+"""Values of class tokens that a CPU works on at a time: at 1,000 classes whole batches of them leave its cache, and a
+step took three times as long."""
+
+
 class ClassAttention(nn.Module):
-    """Every class asks the likeliest classes; what comes back is added to it."""
+    """Every class asks the likeliest classes; what comes back is added to it.
+
+    Few are asked and many ask, so the maps of queries and of answers are applied to those asked: H * L keys in token
+    space and as many answers, which is the same product in another order.
+    """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -31,12 +40,15 @@ class ClassAttention(nn.Module):
         """Tokens with what they learnt of the classes at `places` (B, L)."""
         tokens = self.norm(tokens)
         asked = tokens.gather(1, places[:, :, None].expand(-1, -1, tokens.shape[-1]))
-        query = self.query(tokens).unflatten(-1, (self.heads, -1))
         key, value = (x.unflatten(-1, (self.heads, -1)) for x in self.key_value(asked).chunk(2, dim=-1))
-        scores = torch.einsum("bkhc,blhc->bhkl", query, key) / query.shape[-1] ** 0.5
-        weights = scores.masked_fill(~usable[:, None, None, :], -torch.inf).softmax(dim=-1)
-        found = torch.einsum("bhkl,blhc->bkhc", weights, value)
-        return tokens + self.output(found.flatten(-2))
+        key = key / key.shape[-1] ** 0.5
+        keys = torch.einsum("blhc,hcw->bwhl", key, self.query.weight.unflatten(0, (self.heads, -1)))
+        offsets = torch.einsum("blhc,hc->bhl", key, self.query.bias.unflatten(0, (self.heads, -1)))
+        offsets = offsets.masked_fill(~usable[:, None], -torch.inf)
+        scores = torch.baddbmm(offsets.flatten(1)[:, None], tokens, keys.flatten(2))
+        weights = scores.unflatten(-1, (self.heads, -1)).softmax(dim=-1).flatten(2)
+        answers = torch.einsum("blhc,whc->bhlw", value, self.output.weight.unflatten(1, (self.heads, -1)))
+        return tokens + (weights @ answers.flatten(1, 2) + self.output.bias)
 
 
 @final
@@ -66,6 +78,13 @@ class SetRelation(AbstractRelationHead):
 
     def forward(self, scene: Scene) -> Float[Tensor, "b k"]:
         """Logits of any classes."""
+        together = max(1, CACHED // (scene.cosines.shape[1] * self.name.out_features))
+        if scene.cosines.is_cuda or len(scene.cosines) <= together:
+            return self._scored(scene)
+        return torch.cat([self._scored(few) for few in scene.split(together)])
+
+    def _scored(self, scene: Scene) -> Float[Tensor, "b k"]:
+        """Logits of images that are worked on at a time."""
         relations, scores = self.relations(scene)
         everything = torch.cat([relations, scene.cosines[:, :, None]], dim=-1)
         if self.standing:
