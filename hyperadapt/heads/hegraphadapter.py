@@ -56,12 +56,12 @@ class EncodedClasses:
     Attributes:
         text: (K, D) positive texts of unit length.
         keys: (N, D) cached images of unit length.
-        own: (K, C) which training class each class is, one or zero; all zero for a new class.
+        own: (K,) which training class each class is; -1 for a new class.
     """
 
     text: Float[Tensor, "k d"]
     keys: Float[Tensor, "n d"]
-    own: Float[Tensor, "k c"]
+    own: Int[Tensor, " k"]
 
 
 @register(
@@ -133,23 +133,26 @@ class HeGraphAdapter(AbstractHead):
 
     def encode_classes(self, classes: ClassText, draws: AbstractDraws | None = None) -> EncodedClasses:
         """All messages; the weight of those from negative texts is another one in evaluation."""
-        like = self.positive
-        config, own = self.config, torch.eye(len(like), device=like.device, dtype=like.dtype)
+        config, columns = self.config, torch.arange(len(self.positive), device=self.positive.device)
+        own = rows_by_name(columns + 1, self.training_names, classes.names) - 1
         positive = _Nodes(self.positive_map, self.positive)
         negative = _Nodes(self.negative_map, self.negative)
         visual = _Nodes(self.visual_map, self.visual)
+        known = torch.eye(len(columns)).to(self.positive)
         text_share, image_share = config.to_negative
-        moved = self.negative + text_share * negative.gather(negative.rows, positive, 1 - 2 * own)
-        moved = moved + image_share * negative.gather(negative.rows, visual, 1 - 2 * own)
+        kept = self.negative_map(self.negative)
+        moved = self.negative + text_share * negative.gather(negative.rows, kept, positive, 1 - 2 * known)
+        moved = moved + image_share * negative.gather(negative.rows, kept, visual, 1 - 2 * known)
         denied = _Nodes(self.negative_map, moved)
-        text, mine = classes.weights, rows_by_name(own, self.training_names, classes.names)
+        text, denying = classes.weights, 1 - 2 * (own[:, None] == columns).to(self.positive)
         text_share, image_share = config.to_positive
         denied_share = config.from_negative if draws is not None else config.from_negative_in_test
-        shares = ((positive, text_share, 0 * mine), (visual, image_share, 0 * mine), (denied, denied_share, 2 * mine))
-        found = text + sum(share * positive.gather(text, nodes, 1 - less) for nodes, share, less in shares)
-        others = visual.gather(visual.rows, visual, 1 - own, with_self=False)
+        shares = ((positive, text_share, None), (visual, image_share, None), (denied, denied_share, denying))
+        kept = self.positive_map(text)
+        found = text + sum(share * positive.gather(text, kept, nodes, signs) for nodes, share, signs in shares)
+        others = visual.gather(visual.rows, None, visual, 1 - known)
         keys = normalize(self.keys + config.key_share * others[self.labels], dim=-1)
-        return EncodedClasses(normalize(found, dim=-1), keys, mine)
+        return EncodedClasses(normalize(found, dim=-1), keys, own)
 
     def _both(self, images: ImageFeatures, encoded: EncodedClasses) -> tuple[Tensor, Tensor]:
         """Scores of the texts for the listed classes, and of the cache for the training classes."""
@@ -161,13 +164,13 @@ class HeGraphAdapter(AbstractHead):
         text, cached = (log_softmax(scores, dim=1) for scores in self._both(images, encoded))
         if self.config.cache_share == 0:
             return text
-        own = cached @ encoded.own.T + math.log(self.config.cache_share)
-        return torch.logaddexp(text, own.masked_fill(encoded.own.sum(dim=1) == 0, -torch.inf))
+        own = cached[:, encoded.own] + math.log(self.config.cache_share)
+        return torch.logaddexp(text, own.masked_fill(encoded.own < 0, -torch.inf))
 
     def losses(self, images: ImageFeatures, encoded: EncodedClasses, labels: Int[Tensor, " b"]) -> dict[str, Tensor]:
         """Cross entropy of the texts and of the cache."""
         text, cached = self._both(images, encoded)
-        cached = cached @ encoded.own.T
+        cached = cached[:, encoded.own].masked_fill(encoded.own < 0, 0.0)
         return {"text": cross_entropy(text.float(), labels), "cache": cross_entropy(cached.float(), labels)}
 
 
@@ -184,22 +187,27 @@ class _Nodes:
     rows: Float[Tensor, "c d"]
 
     def gather(
-        self, targets: Float[Tensor, "k d"], sources: "_Nodes", signs: Float[Tensor, "k c"], with_self: bool = True
+        self,
+        targets: Float[Tensor, "k d"],
+        kept: Float[Tensor, "k d"] | None,
+        sources: "_Nodes",
+        signs: Float[Tensor, "k c"] | None,
     ) -> Float[Tensor, "k d"]:
         """What targets of this kind receive from the training classes' nodes of a kind.
 
         Args:
             targets: any classes; the degrees of the sources count the training classes alone.
+            kept: the targets' own rows behind the map; None where these are not among what a target receives.
             sources: where messages come from.
-            signs: factor on each edge.
-            with_self: whether a target's own row is among what it receives.
+            signs: factor on each edge, or None.
         """
         origin = normalize(sources.rows, dim=-1)
-        edges = signs * (normalize(targets, dim=-1) @ origin.T)
+        edges = similarities(normalize(targets, dim=-1), origin)
+        edges = edges if signs is None else signs * edges
         arriving = 1 + edges.abs().sum(dim=1, keepdim=True)
-        leaving = 1 + (normalize(self.rows, dim=-1) @ origin.T).abs().sum(dim=0)
-        message = (edges * (arriving * leaving).rsqrt()) @ sources.map(sources.rows)
-        return torch.tanh(message + self.map(targets) / arriving if with_self else message)
+        leaving = 1 + similarities(normalize(self.rows, dim=-1), origin).abs().sum(dim=0)
+        message = sources.map((edges * (arriving * leaving).rsqrt()) @ sources.rows)
+        return torch.tanh(message if kept is None else message + kept / arriving)
 
 
 def negative_texts(classes: ClassText) -> Float[Tensor, "k d"]:

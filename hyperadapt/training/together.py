@@ -165,7 +165,7 @@ class _Stack:
         """Losses and gradients of a step, recorded for those to come where that is possible."""
         kept = {name: buffer.clone() for name, buffer in self.buffers.items()}
         try:
-            self.compute, found = recorded(self._losses_and_gradients, *inputs)
+            self.compute, found = recorded(self._losses_and_gradients, *inputs, changing=self.trained)
         except RecordError:
             for name, buffer in self.buffers.items():
                 buffer.copy_(kept[name])

@@ -111,7 +111,7 @@ def test_a_step_is_computed_once_and_repeated_from_its_record(name, monkeypatch)
 
 
 def test_a_step_that_cannot_be_recorded_is_computed_every_time(monkeypatch):
-    def spoilt(function, *inputs):
+    def spoilt(function, *inputs, changing):
         function(*inputs)
         raise RecordError("a mask")
 

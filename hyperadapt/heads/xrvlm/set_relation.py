@@ -13,7 +13,6 @@ from torch.nn.functional import elu
 from hyperadapt.heads.xrvlm.relation import AbstractRelationHead, LearnedCosines, Scene, Sizes, likeliest, standing
 from hyperadapt.heads.xrvlm.shared_scores import last_layer
 
-
 CACHED = 2**21
 """Values of class tokens that a CPU works on at a time: at 1,000 classes whole batches of them leave its cache, and a
 step took three times as long."""
