@@ -60,6 +60,19 @@ class Tokens:
         self.seen.append(inputs[0].shape[:-1].numel())
 
 
+def test_a_text_is_taken_apart_once_whatever_lists_it_stands_in(tokenizer):
+    seen = []
+
+    def counting(texts, context_length):
+        seen.extend(texts)
+        return tokenizer(texts, context_length=context_length)
+
+    tower, plain = text_tower("clip", counting), text_tower("clip", tokenizer)
+    for texts, reserve in ((["a", "bee"], 0), (["bee", "an elk", "a"], 3), (["an elk"], 0)):
+        assert torch.equal(tower.tokenize(texts, reserve), tokenizer(texts, context_length=plain.context_length))
+    assert seen == ["a", "bee", "an elk"]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("own", [False, True], ids=["shared", "own"])
 @pytest.mark.parametrize("name", TEXT_TOWERS)
