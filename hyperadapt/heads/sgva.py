@@ -108,7 +108,7 @@ class SgVA(AbstractHead):
         self.register_buffer("keys", torch.zeros(len(labels), width))
         self.register_buffer("texts", context.classes.weights.clone(), persistent=False)
         self.register_buffer("labels", labels, persistent=False)
-        self.register_buffer("first_half", place < (sizes[labels] + 1) // 2, persistent=False)
+        self.register_buffer("first_half", (place < (sizes[labels] + 1) // 2).nonzero()[:, 0], persistent=False)
         self.register_buffer("shares", torch.eye(len(sizes))[labels].T.contiguous(), persistent=False)
 
     def prepare(self, images: ImageFeatures, labels: Int[Tensor, " n"], classes: ClassText) -> None:
@@ -120,11 +120,11 @@ class SgVA(AbstractHead):
 
     def encode_classes(self, classes: ClassText, draws: AbstractDraws | None = None) -> EncodedClasses:
         """Means of the shots; in training of a random half of each class'."""
-        shares = self.shares
+        shares, keys = self.shares, self.keys
         if draws is not None:
-            rank = (self.labels + draws.rand(len(self.labels))).argsort().argsort()
-            shares = shares * self.first_half[rank]
-        means = normalize(shares @ self._adapted(self.keys), dim=-1)
+            order = (self.labels + draws.rand(len(self.labels))).argsort()  # class by class still
+            shares, keys = shares[:, self.first_half], keys[order[self.first_half]]
+        means = normalize(shares @ self._adapted(keys), dim=-1)
         shown = self.shares.any(dim=1, keepdim=True).to(means)
         means = means + shown * (self.texts - means).mul(shown).sum(dim=0) / shown.sum()
         means, shown = (rows_by_name(rows, self.training_names, classes.names) for rows in (means, shown))
