@@ -13,6 +13,7 @@ from hyperadapt.errors import InputError
 from hyperadapt.features import AbstractFrozenFeatures
 from hyperadapt.hierarchy import read_class_tree
 from hyperadapt.methods import Method, load_method, named_methods
+from hyperadapt.report.published import FLAGS, declared_flags
 from hyperadapt.report.table import HEADER, base_to_novel_rows, cells, exam_table, percent
 from hyperadapt.selection import Place, SelectSettings, climb, read_space
 from hyperadapt.terminal import TerminalReporter, plain_lines, side_by_side, table
@@ -106,8 +107,8 @@ def _run(source: AbstractSource, tested: Sequence[AbstractSource], arguments: ar
     correct, total = (records[0]["zero_shot_all_classes"][key] for key in ("correct", "total"))
     score = f"{percent(correct / total)} % ({correct} of {total} images)"
     say(f"zero-shot top-1 over all {len(source.class_names)} classes: {score}")
-    if any(record["flags"]["knows_split"] for record in records):
-        say("half: the method must be told whether a test set holds known or new classes")
+    for flag in declared_flags(records):
+        say(f"{flag}: {FLAGS[flag]}")
     say(f"{len(records)} result files in {arguments.out}")
     return 0
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from hyperadapt.evaluation import harmonic_mean
 from hyperadapt.report.figures import Figure, figure, mean_of_harmonic_means, statistics_of
 from hyperadapt.report.layout import MISSING, Section, Table, in_per_cent
-from hyperadapt.report.published import FLAGS, PublishedRow
+from hyperadapt.report.published import FLAGS, PublishedRow, declared_flags
 from hyperadapt.report.records import Group
 
 BASE_NOVEL = ("base", "novel", "HM", "mean of HMs", "joint HM")
@@ -139,11 +139,9 @@ def _seeds_and_flags(group: Group, sources: Sequence[str], method: str, shots: S
     return (str(seeds) if found == expected else f"({found}/{expected})"), " ".join(_flags(group, method))
 
 
-def _flags(group: Group, method: str) -> list[str]:
+def _flags(group: Group, method: str) -> tuple[str, ...]:
     """What our own results say of a method."""
-    flags = [record["flags"] for (_, name, _), runs in group.runs.items() if name == method for record in runs.values()]
-    kinds = {"transductive": "sees_unlabelled_or_novel_data", "half": "knows_split"}
-    return [flag for flag, key in kinds.items() if any(each[key] for each in flags)]
+    return declared_flags(r for (_, name, _), runs in group.runs.items() if name == method for r in runs.values())
 
 
 def _percent(found: Figure | None) -> str:

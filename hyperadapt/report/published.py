@@ -1,8 +1,9 @@
 """Figures of others, from a file that names their source."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hyperadapt.config import from_dict, read_yaml
 from hyperadapt.errors import InputError
@@ -16,6 +17,19 @@ FLAGS = {
     "test-selected": "chosen on test data",
 }
 """What a result may owe its figure to, beyond the shots."""
+OWN_FLAGS = {"transductive": "sees_unlabelled_or_novel_data", "half": "knows_split"}
+"""Those that our results declare, and what they call them."""
+
+
+def declared_flags(records: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Flags that results of one method declare.
+
+    Example:
+        >>> declared_flags([{"flags": {"knows_split": True, "sees_unlabelled_or_novel_data": False}}])
+        ('half',)
+    """
+    declared = [record["flags"] for record in records]
+    return tuple(flag for flag, key in OWN_FLAGS.items() if any(each[key] for each in declared))
 
 
 @dataclass(frozen=True)

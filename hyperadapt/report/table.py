@@ -6,6 +6,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from hyperadapt.evaluation import harmonic_mean
+from hyperadapt.report.published import declared_flags
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Row:
         seeds: number of runs.
         seconds: mean training and scoring time of a run.
         parameters: trained values.
-        knows_split: whether the method must be told which half a test set is.
+        flags: what the figures owe to more than the shots; see `published.FLAGS`.
     """
 
     method: str
@@ -36,7 +37,7 @@ class Row:
     seeds: int
     seconds: float
     parameters: int
-    knows_split: bool
+    flags: tuple[str, ...]
 
 
 def base_to_novel_rows(records: Iterable[dict[str, Any]]) -> list[Row]:
@@ -71,7 +72,7 @@ def _row(runs: list[dict[str, Any]]) -> Row:
         seeds=len(runs),
         seconds=fmean(r["seconds"]["train"] + r["seconds"]["test"] for r in runs),
         parameters=runs[0]["trained_parameters"],
-        knows_split=runs[0]["flags"]["knows_split"],
+        flags=declared_flags(runs),
     )
 
 
@@ -94,7 +95,7 @@ def percent(value: float, spread: float | None = None) -> str:
     return f"{100 * value:.2f}" + ("" if spread is None else f" ± {100 * spread:.2f}")
 
 
-HEADER = ("method", "shots", "base", "novel", "HM", "joint HM", "s/run", "trained", "half")
+HEADER = ("method", "shots", "base", "novel", "HM", "joint HM", "s/run", "trained", "flags")
 
 
 def cells(row: Row) -> tuple[str, ...]:
@@ -108,7 +109,7 @@ def cells(row: Row) -> tuple[str, ...]:
         "" if row.joint is None else percent(row.joint),
         f"{row.seconds:.1f}",
         f"{row.parameters:,}",
-        "yes" if row.knows_split else "",
+        " ".join(row.flags),
     )
 
 
@@ -123,7 +124,7 @@ def exam_table(records: Sequence[dict[str, Any]]) -> tuple[tuple[str, ...], list
     """
     plain = list(records[0]["class_names"])
     tested = plain[1:]
-    header = ("method", "shots", *plain, *(("mean", "joint mean") if tested else ()), "s/run", "trained", "half")
+    header = ("method", "shots", *plain, *(("mean", "joint mean") if tested else ()), "s/run", "trained", "flags")
     rows = []
     for runs in _by_method(records):
         mean, spread = _over_seeds(runs)
@@ -139,7 +140,7 @@ def exam_table(records: Sequence[dict[str, Any]]) -> tuple[tuple[str, ...], list
                 *means,
                 f"{seconds:.1f}",
                 f"{runs[0]['trained_parameters']:,}",
-                "yes" if runs[0]["flags"]["knows_split"] else "",
+                " ".join(declared_flags(runs)),
             )
         )
     return header, rows

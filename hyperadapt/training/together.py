@@ -1,7 +1,7 @@
 """Several runs of one method as one computation: seeds and shot counts side by side, in stacked parameters.
 
 A batch of runs starts each operation once, and from the second step on repeats the operations of the first from a
-record (see `replay`). Every run keeps its own batches, random numbers, optimiser and schedule, so that it is the run it
+record (see `replay`); what follows from frozen texts and shots alone is computed in the first. Every run keeps its own batches, random numbers, optimiser and schedule, so that it is the run it
 would have been alone.
 
 On one CPU thread 60 steps of five seeds of `lathadapter-faithful`, whose steps are many small operations, took 0.42 to
