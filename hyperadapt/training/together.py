@@ -1,8 +1,8 @@
 """Several runs of one method as one computation: seeds and shot counts side by side, in stacked parameters.
 
 A batch of runs starts each operation once, and from the second step on repeats the operations of the first from a
-record (see `replay`); what follows from frozen texts and shots alone is computed in the first. Every run keeps its own batches, random numbers, optimiser and schedule, so that it is the run it
-would have been alone.
+record (see `replay`), but for what follows from frozen texts and shots alone. Every run keeps its own batches, random
+numbers, optimiser and schedule, so that it is the run it would have been alone.
 
 On one CPU thread 60 steps of five seeds of `lathadapter-faithful`, whose steps are many small operations, took 0.42 to
 0.55 times the time of the same runs in turn (median 0.46), half a second of it for the record. `lathadapter`, most of
