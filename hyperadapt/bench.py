@@ -178,6 +178,15 @@ def forget(run: RunFolder) -> None:
         run.folder.parent.rmdir()
 
 
+def flags_of(method: Method) -> dict[str, Any]:
+    """What figures of a method owe to more than the shots, and how it scores names it never saw, for a result file."""
+    return {
+        "knows_split": method.knows_split,
+        "novel_scored_by": method.novel,
+        "sees_unlabelled_or_novel_data": method.sees_unlabelled_or_novel_data,
+    }
+
+
 def record_of(method: Method, task: Task, outcome: Outcome) -> dict[str, Any]:
     """What a result file holds beyond what decides the run.
 
@@ -198,11 +207,7 @@ def record_of(method: Method, task: Task, outcome: Outcome) -> dict[str, Any]:
         "counts": {name: to_dict(counts) for name, counts in outcome.counts.items()},
         "details": {name: scores.to_dict() for name, scores in outcome.scores.items()},
         **({"mistakes": mistakes} if mistakes else {}),
-        "flags": {
-            "knows_split": method.knows_split,
-            "novel_scored_by": method.novel,
-            "sees_unlabelled_or_novel_data": method.sees_unlabelled_or_novel_data,
-        },
+        "flags": flags_of(method),
         "selection": outcome.selection,
         "trained_parameters": outcome.parameters,
         "history": outcome.history,

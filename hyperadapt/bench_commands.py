@@ -80,6 +80,11 @@ def with_controls(names: Sequence[str], controls: bool, towers: bool = True) -> 
     known = [name for name, method in named_methods().items() if towers or not method.needs_tower]
     asked = [each for name in names for each in (known if name == "all" else [name])]
     methods = {method.name: method for method in map(load_method, asked)}
+    if not towers and (lost := [name for name, method in methods.items() if method.needs_tower]):
+        raise InputError(
+            f"stored features have no text tower, which {', '.join(lost)} cannot do without; leave "
+            f"{'it' if len(lost) == 1 else 'them'} out, or give images (--data, --world)"
+        )
     if controls:
         methods.update({control.name: control for method in [*methods.values()] for control in method.controls()})
     return list(methods.values())

@@ -192,4 +192,5 @@ def build_model(method: Method, context: BuildContext, seed: int) -> FewShotMode
             f"{method.head.type} scores features of the tower's width, and {method.adapter.type} with zero_shot_share "
             "widens them; set it to 0, or take the head cosine or hyperbolic"
         )
-    return FewShotModel(adapter, head).to(context.classes.weights.device)
+    weights = context.classes.weights
+    return FewShotModel(adapter, head).to(weights.device, torch.promote_types(weights.dtype, torch.float32))

@@ -30,7 +30,8 @@ class TipAdapterConfig:
         alpha: factor on the cache's scores; in training, and afterwards where nothing is searched.
         beta: sharpness of the affinity.
         train_keys: train the keys (Tip-Adapter-F); without it nothing is trained.
-        search: choose alpha and beta on validation images of the training classes, where there are any.
+        search: choose alpha and beta on validation images of the training classes; where there are none, on shots held
+            out of the cache, unless its keys are trained.
     """
 
     alpha: float = 1.17
@@ -91,6 +92,7 @@ class TipAdapter(AbstractHead):
         else:
             self.register_buffer("keys", keys)
         self.register_buffer("values", one_hot(labels, len(self.counts)).float(), persistent=False)
+        self._shots: Shots | None = None  # until settings are chosen
         self.register_buffer("alpha", torch.tensor(config.alpha))
         self.register_buffer("beta", torch.tensor(config.beta))
 
@@ -100,7 +102,10 @@ class TipAdapter(AbstractHead):
         Raises:
             InputError: when the classes have other numbers of images than the cache was built for.
         """
-        self.keys.copy_(Shots.of(images, labels, self.counts).by_class())
+        shots = Shots.of(images, labels, self.counts)
+        self.keys.copy_(shots.by_class())
+        if self.selects and not isinstance(self.keys, nn.Parameter):
+            self._shots = shots
 
     def encode_classes(self, classes: ClassText, draws: AbstractDraws | None = None) -> EncodedClasses:
         """The class features, and the columns of the values in the order of the list."""
@@ -109,13 +114,9 @@ class TipAdapter(AbstractHead):
         positions = sent(torch.tensor(positions_among(classes.names, self.training_names)), self.values.device)
         return EncodedClasses(classes.weights, torch.where(positions >= 0, self.values[:, positions], 0.0))
 
-    def _cached(self, images: ImageFeatures, values: Float[Tensor, "n k"], beta: float | Tensor) -> Tensor:
-        """Scores of the cache, before alpha."""
-        return torch.exp(-beta * (1 - similarities(images.pooled, self.keys))) @ values
-
     def logits(self, images: ImageFeatures, encoded: EncodedClasses) -> Float[Tensor, "b k"]:
         """Scaled cosines and the cache."""
-        cached = self._cached(images, encoded.values, self.beta)
+        cached = cache_scores(images.pooled, self.keys, encoded.values, self.beta)
         return self.scale * images.pooled @ encoded.text.T + self.alpha * cached
 
     def losses(self, images: ImageFeatures, encoded: EncodedClasses, labels: Int[Tensor, " b"]) -> dict[str, Tensor]:
@@ -123,28 +124,59 @@ class TipAdapter(AbstractHead):
         return {"cross_entropy": cross_entropy(self.logits(images, encoded).float(), labels)}
 
     def select(self, batches: Sequence[ImageFeatures], encoded: EncodedClasses, labels: Int[Tensor, " n"]) -> str:
-        """Take the pair of alpha and beta with the most right answers, then the highest likelihood."""
-        if not len(labels):
+        """Take the pair of alpha and beta with the most right answers, then the highest likelihood.
+
+        Without validation images a quarter of each class' shots is held out of a cache that is not trained.
+        """
+        shots, self._shots = self._shots, None
+        keys, values, truth = self.keys, encoded.values, labels
+        where = f"on {len(labels)} validation images of the training classes"
+        if len(labels):
+            seen = [images.pooled for images in batches]
+        elif shots is not None and (parted := shots.parted()) is not None:
+            rest, held = parted
+            keys, seen, truth = rest.by_class(), [held.views[0]], held.labels
+            values = one_hot(rest.labels.sort().values, len(self.counts)).to(keys)
+            where = f"on {len(truth)} shots held out, for there is no validation image of the training classes"
+        else:
             return (
                 f"alpha {float(self.alpha):g} and beta {float(self.beta):g} as set, for there is no validation image "
                 "of the training classes"
             )
         found = {(alpha, beta): (0, 0.0) for beta in BETAS for alpha in ALPHAS}
-        truths = labels.split([len(batch) for batch in batches])
-        for images, truth in zip(batches, truths, strict=True):
-            clip = self.scale * images.pooled @ encoded.text.T
+        for pooled, own in zip(seen, truth.split([len(pooled) for pooled in seen]), strict=True):
+            clip = self.scale * pooled @ encoded.text.T
             for beta in BETAS:
-                cached = self._cached(images, encoded.values, beta)
+                cached = cache_scores(pooled, keys, values, beta)
                 for alpha in ALPHAS:
                     logits = clip + alpha * cached
-                    right = int((logits.argmax(dim=1) == truth).sum())
-                    likelihood = -float(cross_entropy(logits.double(), truth, reduction="sum"))
+                    right = int((logits.argmax(dim=1) == own).sum())
+                    likelihood = -float(cross_entropy(logits.double(), own, reduction="sum"))
                     before = found[alpha, beta]
                     found[alpha, beta] = (before[0] + right, before[1] + likelihood)
         alpha, beta = max(found, key=lambda pair: found[pair])
         self.alpha.fill_(alpha)
         self.beta.fill_(beta)
-        return (
-            f"alpha {alpha:g} and beta {beta:g} chosen among {len(found)} pairs, by accuracy and then likelihood, on "
-            f"{len(labels)} validation images of the training classes"
-        )
+        among = f"chosen among {len(found)} pairs, by accuracy and then likelihood"
+        return f"alpha {alpha:g} and beta {beta:g} {among}, {where}"
+
+
+def cache_scores(
+    pooled: Float[Tensor, "b d"],
+    keys: Float[Tensor, "n d"],
+    values: Float[Tensor, "n k"],
+    beta: float | Tensor,
+) -> Float[Tensor, "b k"]:
+    """Scores of a cache, before alpha.
+
+    Args:
+        pooled: image features.
+        keys: of unit length at first.
+        values: one-hot class of each key.
+        beta: how fast a key's part falls with its distance.
+
+    Example:
+        >>> cache_scores(torch.eye(2)[:1], torch.eye(2), torch.eye(2), 1.0)
+        tensor([[1.0000, 0.3679]])
+    """
+    return torch.exp(-beta * (1 - similarities(pooled, keys))) @ values

@@ -1,12 +1,14 @@
 """Result files of a folder in groups that one table can show, and what is missing among them."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hyperadapt.errors import InputError
 from hyperadapt.grid.folder import GridFolder
+from hyperadapt.methods import method_from_dict
 from hyperadapt.report.collection import expand, result_files
 from hyperadapt.results import identity, read_json
 
@@ -111,8 +113,11 @@ def groups_of(records: Iterable[dict[str, Any]], folder: Path) -> list[Group]:
 
 
 def _settings(record: Record) -> str:
-    """What tells methods of one name apart."""
-    return identity({key: value for key, value in record["method"].items() if key != "summary"})
+    """What tells methods of one name apart; settings that did not exist when it ran have their defaults."""
+    method = record["method"]
+    with suppress(InputError):  # of a version whose settings are no longer known
+        method = method_from_dict(method).to_dict()
+    return identity({key: value for key, value in method.items() if key != "summary"})
 
 
 def _place(record: Record) -> tuple[str, str, tuple[str, ...]]:

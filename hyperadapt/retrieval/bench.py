@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from hyperadapt.bench import RUNNING, forget
+from hyperadapt.bench import RUNNING, flags_of, forget
 from hyperadapt.methods import Method
 from hyperadapt.protocols.prepare import Reporter
 from hyperadapt.report.table import percent
@@ -81,6 +81,7 @@ def _record(
         "recall": found.counts(),
         "candidates": {"images": len(test.rows), "captions": len(test), "galleries": _galleries(features)},
         "training_images": fitted.images,
+        "flags": flags_of(method),
         "selection": SELECTION,
         "trained_parameters": sum(parameter.numel() for parameter in fitted.model.trainable),
         "history": fitted.history,

@@ -53,11 +53,11 @@ def logits(model, images, classes):
     return next(model.scores([ImageFeatures(images)], classes))
 
 
-def by_hand(images, classes, alpha, beta):
+def by_hand(images, classes, alpha, beta, cached=(0, 1, 2, 3, 4, 5)):
     """One image, one class, one cached image after the other."""
     views, labels = shots()
     keys = []
-    for i in range(len(labels)):
+    for i in cached:
         mean = sum(views.pooled[v * len(labels) + i] for v in range(VIEWS)) / VIEWS
         keys.append(mean / mean.norm())
     rows = []
@@ -65,8 +65,8 @@ def by_hand(images, classes, alpha, beta):
         row = []
         for k, name in enumerate(classes.names):
             score = 20.0 * float(image @ classes.weights[k])
-            for key, label in zip(keys, labels.tolist(), strict=True):
-                if NAMES[label] == name:
+            for key, i in zip(keys, cached, strict=True):
+                if NAMES[LABELS[i]] == name:
                     score += alpha * math.exp(-beta * (1 - float(image @ key)))
             row.append(score)
         rows.append(row)
@@ -116,8 +116,28 @@ def test_the_pair_chosen_has_the_most_right_answers_and_then_the_highest_likelih
     assert "30 validation images" in said
 
 
-def test_without_validation_images_the_settings_stay_and_the_result_says_so():
+def test_without_validation_images_shots_are_held_out_of_the_cache_and_then_cached_again():
+    """The last image of the two classes that have more than one: 4 and 5."""
     model, classes = prepared()
+    before = model.state_dict()["head.keys"].clone()
+    held, found = [4, 5], {}
+    images = shots()[0].pooled[held]
+    for alpha in ALPHAS:
+        for beta in BETAS:
+            scores = by_hand(images, classes, alpha, beta, cached=[0, 1, 2, 3]).double()
+            likelihood = float(scores.log_softmax(dim=1)[torch.arange(2), torch.tensor([2, 0])].sum())
+            found[alpha, beta] = (int((scores.argmax(dim=1) == torch.tensor([2, 0])).sum()), likelihood)
+    best = max(found, key=lambda pair: found[pair])
+    said = model.select([], torch.zeros(0, dtype=torch.long), classes)
+    assert (float(model.head.alpha), float(model.head.beta)) == pytest.approx(best)
+    assert best != (1.17, 1.0)
+    assert "on 2 shots held out" in said
+    assert "no validation image" in said
+    assert torch.equal(model.state_dict()["head.keys"], before)
+
+
+def test_without_validation_images_settings_of_trained_keys_stay_and_the_result_says_so():
+    model, classes = prepared("tip-adapter-f")
     said = model.select([], torch.zeros(0, dtype=torch.long), classes)
     assert (float(model.head.alpha), float(model.head.beta)) == pytest.approx((1.17, 1.0))
     assert "no validation image" in said
