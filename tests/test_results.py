@@ -64,7 +64,11 @@ def record(method, seed, base, novel, **joint):
         "counts": {half: dict(zip(("correct", "total"), pair, strict=True)) for half, pair in counts.items()},
         "seconds": {"train": 1.0, "test": 0.5},
         "trained_parameters": 1234,
-        "flags": {"knows_split": method == "told", "sees_unlabelled_or_novel_data": method != "m"},
+        "flags": {
+            "knows_split": method == "told",
+            "sees_unlabelled_or_novel_data": method != "m",
+            "novel_scored_by": "same weights, new names" if method == "m" else "zero-shot; known classes by name",
+        },
     }
 
 
@@ -77,7 +81,7 @@ def test_the_table_averages_accuracies_and_takes_the_harmonic_mean_of_the_averag
     assert first.base_spread == pytest.approx(0.02**0.5)
     assert (first.seeds, second.seeds, second.base_spread) == (2, 1, None)
     assert cells(first)[:5] == ("m", "16", "70.00 ± 14.14", "50.00 ± 35.36", "58.33")
-    assert (cells(first)[-1], cells(second)[-1]) == ("", "transductive half")
+    assert (cells(first)[-1], cells(second)[-1]) == ("", "transductive half frozen-novel")
 
 
 def test_the_joint_mean_is_of_the_joint_counts_and_empty_without_them():

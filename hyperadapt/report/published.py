@@ -11,25 +11,29 @@ from hyperadapt.errors import InputError
 FLAGS = {
     "transductive": "images of the test classes without labels were seen in training",
     "half": "the method must be told whether a test set holds known or new classes",
+    "frozen-novel": "new classes have the scores of frozen CLIP",
     "teacher": "a larger model teaches",
     "texts": "texts of a language model",
     "per-set": "settings of its own for each data set",
     "test-selected": "chosen on test data",
 }
 """What a result may owe its figure to, beyond the shots."""
-OWN_FLAGS = {"transductive": "sees_unlabelled_or_novel_data", "half": "knows_split"}
-"""Those that our results declare, and what they call them."""
 
 
 def declared_flags(records: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Flags that results of one method declare.
+    """What results of one method declare, as words of `FLAGS`; results of retrieval once declared nothing.
 
     Example:
-        >>> declared_flags([{"flags": {"knows_split": True, "sees_unlabelled_or_novel_data": False}}])
-        ('half',)
+        >>> flags = {"knows_split": True, "sees_unlabelled_or_novel_data": False, "novel_scored_by": "zero-shot"}
+        >>> declared_flags([{"flags": flags, "counts": {"base": {}, "novel": {}}}])
+        ('half', 'frozen-novel')
     """
-    declared = [record["flags"] for record in records]
-    return tuple(flag for flag, key in OWN_FLAGS.items() if any(each[key] for each in declared))
+    found: set[str] = set()
+    for declared, record in ((record["flags"], record) for record in records if "flags" in record):
+        frozen = "novel" in record.get("counts", ()) and declared["novel_scored_by"].startswith("zero-shot")
+        told = (declared["sees_unlabelled_or_novel_data"], declared["knows_split"], frozen)
+        found.update(flag for flag, is_so in zip(("transductive", "half", "frozen-novel"), told, strict=True) if is_so)
+    return tuple(flag for flag in FLAGS if flag in found)
 
 
 @dataclass(frozen=True)

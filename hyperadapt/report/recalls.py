@@ -5,12 +5,13 @@ from statistics import fmean
 
 from hyperadapt.errors import InputError
 from hyperadapt.report.layout import Section, Table, in_per_cent
+from hyperadapt.report.published import declared_flags
 from hyperadapt.report.records import Record
 from hyperadapt.retrieval.recall import TITLES
 
 Runs = dict[int, Record]
 """Results by seed."""
-HEADER = ("method", *TITLES, "seeds")
+HEADER = ("method", *TITLES, "seeds", "flags")
 NOTE = "Per cent, means over seeds; i2t: captions of an image, t2i: images of a caption."
 
 
@@ -43,7 +44,10 @@ def recall_tables(records: Iterable[Record]) -> list[Table]:
 
 
 def _rows(methods: dict[str, Runs]) -> tuple[tuple[str, ...], ...]:
-    return tuple((name, *_cells(list(runs.values())), str(len(runs))) for name, runs in methods.items())
+    return tuple(
+        (name, *_cells(list(runs.values())), str(len(runs)), " ".join(declared_flags(runs.values())))
+        for name, runs in methods.items()
+    )
 
 
 def _cells(runs: list[Record]) -> list[str]:

@@ -11,6 +11,7 @@ import torch
 from hyperadapt.bench import RUNNING, flags_of, forget
 from hyperadapt.methods import Method
 from hyperadapt.protocols.prepare import Reporter
+from hyperadapt.report.published import declared_flags
 from hyperadapt.report.table import percent
 from hyperadapt.results import identity, peak_memory_mib, read_json, versions, write_json
 from hyperadapt.retrieval.features import AbstractPairFeatures
@@ -98,7 +99,7 @@ def _galleries(features: AbstractPairFeatures) -> int:
     return len(set(features.pairs.galleries[features.pairs.part("test").rows].tolist()))
 
 
-HEADER = ("method", *TITLES, "s/run", "trained")
+HEADER = ("method", *TITLES, "s/run", "trained", "flags")
 
 
 def recall_rows(records: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
@@ -117,5 +118,6 @@ def recall_rows(records: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
             shares = [run["recall"][key]["hits"] / run["recall"][key]["total"] for run in runs]
             cells.append(percent(fmean(shares), stdev(shares) if len(shares) > 1 else None))
         seconds = fmean(run["seconds"]["train"] + run["seconds"]["test"] for run in runs)
-        rows.append((name, *cells, f"{seconds:.1f}", f"{runs[0]['trained_parameters']:,}"))
+        trained = f"{runs[0]['trained_parameters']:,}"
+        rows.append((name, *cells, f"{seconds:.1f}", trained, " ".join(declared_flags(runs))))
     return rows

@@ -11,6 +11,7 @@ import yaml
 
 from hyperadapt.__main__ import main
 from hyperadapt.errors import InputError
+from hyperadapt.methods import load_method
 from hyperadapt.report.details import detail_table
 from hyperadapt.report.layout import FORMATS, MISSING, Section, Table, latex
 from hyperadapt.report.papers import paper_tables
@@ -39,7 +40,11 @@ def write(folder, dataset, method, seed, protocol="base-to-novel", shots=16, tol
             }
             for name, (correct, total) in counts.items()
         },
-        "flags": {"knows_split": told, "sees_unlabelled_or_novel_data": False},
+        "flags": {
+            "knows_split": told,
+            "sees_unlabelled_or_novel_data": False,
+            "novel_scored_by": "zero-shot, by name" if told else "same weights, new names",
+        },
     }
     if protocol == "cross-dataset":
         tests = [name for name in counts if name != dataset and not name.startswith("joint_")]
@@ -87,7 +92,7 @@ def test_base_to_novel_averages_accuracies_and_takes_the_harmonic_mean_of_them(t
 def test_a_method_that_must_be_told_is_flagged_and_has_no_joint_figure(two_sets):
     (table,) = paper_tables(read_groups(two_sets))
     told, plain = (rows_of(table, "EuroSAT")[name] for name in ("told", "zero-shot"))
-    assert (told["flags"], told["joint HM"]) == ("half", MISSING)
+    assert (told["flags"], told["joint HM"]) == ("half frozen-novel", MISSING)
     assert plain["flags"] == ""
     assert any(note.startswith("half: the method must be told") for note in table.notes)
 
@@ -233,6 +238,20 @@ def test_methods_of_one_name_with_other_settings_are_told_apart(two_sets):
     names = [name for name in group.methods if name.startswith("told (")]
     assert len(names) == 2
     assert "told" not in group.methods
+
+
+def test_records_from_before_a_setting_existed_are_of_the_method_that_has_its_default(two_sets):
+    """Of two files of ProLIP the older one lacks a setting that was added since; a third has another value."""
+    now = load_method("prolip").to_dict()
+    before = {**now, "training": {key: value for key, value in now["training"].items() if key != "epsilon"}}
+    other = {**now, "training": {**now["training"], "epsilon": 1e-3}}
+    for seed, method in enumerate((now, before, other), start=1):
+        write(two_sets, "EuroSAT", "prolip", seed, base=(1, 2), novel=(1, 2))
+        (path,) = (p for p in two_sets.iterdir() if json.loads(p.read_text())["method"]["name"] == "prolip")
+        path.write_text(json.dumps({**json.loads(path.read_text()), "method": {**method, "name": "ours"}}))
+    names = [record["method"]["name"] for record in read_records(two_sets) if "ours" in record["method"]["name"]]
+    first, second, third = sorted(names, key=names.count, reverse=True)
+    assert first == second != third
 
 
 def test_two_results_of_one_run_are_refused(two_sets):

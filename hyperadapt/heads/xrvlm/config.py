@@ -114,7 +114,7 @@ class XRVLMConfig:
     def novel(self) -> str:
         """How classes without training images are scored, in words."""
         rules = {
-            None: "zero-shot, by name",
+            None: "zero-shot, in any list but that of the training classes",
             "cp": "one relation head for every class",
             "b": "one relation head for every class",
             "pwcs": "mean cosine of like parts",
