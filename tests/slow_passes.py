@@ -5,14 +5,19 @@ from torch import nn
 from torch.nn.functional import normalize
 
 
-def slow_texts(model, contexts, ids, marks=1, deeper=None):
-    """The plain way: every prompt of every text alone, at full length, through open_clip's own blocks."""
+def slow_texts(model, contexts, ids, marks=1, deeper=None, factors=None):
+    """The plain way: every prompt of every text alone, at full length, through open_clip's own blocks.
+
+    `factors` multiply the embeddings of each text's tokens.
+    """
     tower = getattr(model, "text", model)
     last = tower.__dict__.get("pool_type", getattr(model, "text_pool_type", None)) == "last"
     m, rows = contexts.shape[2], []
     for p, prompt in enumerate(contexts):
         for k, row in enumerate(ids):
             own, words = prompt[min(k, len(prompt) - 1)], tower.token_embedding(row)
+            if factors is not None:
+                words = words * factors[k][:, None]
             embedded = torch.cat([words[:marks], own, words[marks : len(tower.positional_embedding) - m]])
             x = (embedded + tower.positional_embedding)[None]
             for index, block in enumerate(tower.transformer.resblocks):

@@ -183,16 +183,47 @@ def test_an_image_scores_the_same_alone_and_in_a_batch(name, scene):
 
 @pytest.mark.parametrize("name", RESIDUAL)
 def test_before_training_a_residual_method_is_zero_shot_clip(name, scene):
-    classes, images, part_width = scene
-    model = build_model(METHODS[name], context(classes, part_width), seed=3)
+    """As it stands when training begins: with its shots shown to what keeps them."""
+    classes, images, _ = scene
     expected = 100.0 * images.pooled @ classes.weights.T
-    torch.testing.assert_close(logits(model, images, classes), expected, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(logits(untrained(name, scene, seed=3), images, classes), expected, atol=1e-4, rtol=1e-5)
 
 
 def test_before_training_xrvlm_scores_new_classes_as_zero_shot_clip(scene):
     classes, images, part_width = scene
     model, new = build_model(METHODS["xrvlm"], context(classes, part_width), seed=3), other_classes(classes, 4)
     torch.testing.assert_close(logits(model, images, new), 100.0 * images.pooled @ new.weights.T, atol=1e-4, rtol=1e-5)
+
+
+def in_float64(classes):
+    return replace(classes, templates=classes.templates.double(), weights=classes.weights.double())
+
+
+def assert_each_scores_in_its_type_and_both_alike(models, scenes):
+    """Known classes and new ones, for a model on features in float32 and one on the same in float64."""
+    for listed in (scenes[0][0], other_classes(scenes[0][0], 3)):
+        plain = logits(models[0], scenes[0][1], listed)
+        exact = logits(models[1], scenes[1][1], in_float64(listed))
+        assert (plain.dtype, exact.dtype) == (torch.float32, torch.float64)
+        assert torch.isfinite(exact).all()
+        torch.testing.assert_close(plain.double(), exact, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in TOWER_ONLY])
+def test_features_in_float64_are_scored_in_float64_and_as_those_in_float32(name, scenes):
+    """Before the first step, after a choice of settings, under trained weights and when trained on them."""
+    single = scenes["stored"]
+    double = (in_float64(single[0]), ImageFeatures(single[1].pooled.double()), None)
+    models = [untrained(name, single), untrained(name, double)]
+    for model, (classes, images, _) in zip(models, (single, double), strict=True):
+        model.select([images], labels_of(images), classes)
+    assert_each_scores_in_its_type_and_both_alike(models, (single, double))
+    models[0] = trained(name, single)
+    models[1].load_state_dict(models[0].state_dict())
+    assert_each_scores_in_its_type_and_both_alike(models, (single, double))
+    found = logits(trained_anew(name, double), double[1], double[0])
+    assert found.dtype == torch.float64
+    assert torch.isfinite(found).all()
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -1,4 +1,4 @@
-"""CLAP, CLIP-Adapter, GraphAdapter and Attn-Adapter against their equations written out one class at a time."""
+"""Zero-shot CLIP, CLAP, CLIP-Adapter, GraphAdapter and Attn-Adapter against their equations, one class at a time."""
 
 import pytest
 import torch
@@ -11,8 +11,11 @@ from hyperadapt.adapters.clipadapter import ClipAdapterConfig
 from hyperadapt.adapters.graphadapter import GraphAdapterConfig
 from hyperadapt.backbone import ImageFeatures
 from hyperadapt.errors import InputError
+from hyperadapt.methods import load_method
+from hyperadapt.model import build_model
 from hyperadapt.parts import PartFeatures
-from tests.shot_scenes import COUNTS, LABELS, NAMES, SCALE, WIDTH, images, prepared, shots, text, unit
+from hyperadapt.text import ClassText
+from tests.shot_scenes import COUNTS, LABELS, NAMES, SCALE, WIDTH, context, images, logits, prepared, shots, text, unit
 
 
 def shaken(module, seed=3, scale=0.3):
@@ -22,6 +25,16 @@ def shaken(module, seed=3, scale=0.3):
         for parameter in module.parameters():
             parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
     return module
+
+
+@pytest.mark.parametrize("name", ["zero-shot", "zero-shot-template"])
+def test_zero_shot_scores_are_scaled_cosines_with_the_class_weights_or_with_the_first_template_alone(name):
+    templates = unit(3, len(NAMES), WIDTH, seed=4)
+    classes = ClassText(NAMES, templates, normalize(templates.mean(0), dim=-1))
+    pooled, rows = unit(5, WIDTH, seed=5), templates[0] if name == "zero-shot-template" else templates.sum(0)
+    expected = [[SCALE * (image @ row) / (image.norm() * row.norm()) for row in rows] for image in pooled]
+    model = build_model(load_method(name), context(classes), seed=1)
+    torch.testing.assert_close(logits(model, pooled, classes), torch.tensor(expected))
 
 
 def test_claps_multipliers_are_the_mean_probability_of_each_class_on_its_shots():
@@ -131,8 +144,8 @@ def test_attention_over_shots_counts_what_each_class_has():
 
 
 def test_an_image_attends_over_its_own_positions():
-    context = BuildContext(text(), WIDTH, 5, SCALE, sum(COUNTS), COUNTS)
-    adapter = shaken(AttnAdapter(AttnAdapterConfig(memory=False), context))
+    facts = BuildContext(text(), WIDTH, 5, SCALE, sum(COUNTS), COUNTS)
+    adapter = shaken(AttnAdapter(AttnAdapterConfig(memory=False), facts))
     content, pooled = 3 * unit(4, 6, WIDTH, seed=2), unit(4, WIDTH, seed=3)
     batch = ImageFeatures(pooled, PartFeatures(unit(4, 6, 5, seed=4), content))
     found = adapter.adapt_images(batch, text())

@@ -15,6 +15,7 @@ from hyperadapt.retrieval.losses import category_loss
 from hyperadapt.retrieval.token_weights import TokenTable, token_weights
 from manifolds.regularizers import GeneratorDraws
 from tests.conftest import to_pixels
+from tests.slow_passes import slow_images, slow_texts
 
 CAPTIONS = ("a red bird.", "a blue bird with a long tail.", "one striped fish", "a tall flower.", "two tall flowers.")
 IMAGE_OF = torch.tensor([0, 0, 1, 2, 2])
@@ -46,6 +47,15 @@ def dcar(captions, seen, **settings):
     return adapter.eval()
 
 
+def shaken(adapter):
+    """Weights large enough for every part to matter."""
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in adapter.parameters():
+            parameter.add_(0.5 * torch.randn(parameter.shape, generator=generator))
+    return adapter
+
+
 def draws(seed=0):
     return GeneratorDraws(torch.Generator().manual_seed(seed))
 
@@ -69,6 +79,41 @@ def test_token_weights_are_those_of_a_loop(small_backbone, seen):
     for row, text, image in zip(found, CAPTIONS, images.pooled[IMAGE_OF], strict=True):
         np.testing.assert_allclose(row, slow_weights(small_backbone, text, image, blank), atol=2e-6)
     assert float(found.max()) > 0.01
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_adapted_images_are_a_loop_with_a_token_made_of_each_prompt_after_the_images_own(captions, seen, count):
+    adapter = shaken(dcar(captions, seen, prompts=count, generator_width=16))
+    into, _, out = adapter.generator
+    made = []
+    for vector in adapter.prompts:
+        hidden = into.weight @ vector + into.bias
+        made.append(out.weight @ (hidden * (1 + torch.erf(hidden / 2**0.5)) / 2) + out.bias)
+    expected = slow_images(captions.tower.model.visual, seen[0].pixels, torch.stack(made)[None])
+    torch.testing.assert_close(adapter.adapt_images(seen[0], captions).pooled, expected, atol=1e-5, rtol=1e-5)
+
+
+def slow_captions(adapter, backbone, texts, seen, blank):
+    """[start][v_1 .. v_k][(1 + w_1) t_1 .. (1 + w_n) t_n][end], one text at a time, for the image of each."""
+    weights = [slow_weights(backbone, text, image, blank) for text, image in zip(texts, seen, strict=True)]
+    ids = backbone.text.tokenize(texts)
+    return slow_texts(backbone.model, adapter.prompts[None, None], ids, factors=1 + torch.tensor(weights))[0]
+
+
+def test_adapted_captions_are_a_loop_over_texts_of_prompts_and_weighed_tokens(small_backbone, captions, seen, pool):
+    """In training by each caption's own image, its false captions too; in a search by the mean of all images."""
+    (images, blank), adapter = seen, shaken(dcar(captions, seen))
+    shown = torch.tensor([2, 0, 1])
+    batch, _ = pool.posed(shown, draws())
+    adapted, owners = adapter.adapt_classes(batch), batch.false.owners
+    own = slow_captions(adapter, small_backbone, batch.names, images.pooled[shown], blank)
+    for found in (adapted, adapter.adapt_classes(replace(batch, false=None))):
+        torch.testing.assert_close(found.weights, own, atol=1e-5, rtol=1e-5)
+    false = slow_captions(adapter, small_backbone, batch.false.texts, images.pooled[shown][owners], blank)
+    torch.testing.assert_close(adapted.false.weights, false, atol=1e-5, rtol=1e-5)
+    mean = normalize(images.pooled.mean(0), dim=0).expand(len(CAPTIONS), -1)
+    sought = slow_captions(adapter, small_backbone, CAPTIONS, mean, blank)
+    torch.testing.assert_close(adapter.adapt_classes(captions).weights, sought, atol=1e-5, rtol=1e-5)
 
 
 def test_token_weights_are_zero_where_the_image_is_blank(small_backbone, seen):
