@@ -127,7 +127,8 @@ def read_space(path: Path) -> Space:
                 f"{path}: a rung needs the keys name and options (a mapping), and may have a rule "
                 f"({' or '.join(RULES)}), got {rung!r:.80}"
             )
-        rungs.append(Rung(str(rung["name"]), rung["options"], rung.get("rule", RULES[0])))
+        options = {str(name): change for name, change in rung["options"].items()}  # YAML reads 3: as a number
+        rungs.append(Rung(str(rung["name"]), options, rung.get("rule", RULES[0])))
         for name, change in rung["options"].items():
             method_from_dict(merged(data["start"], change), f"{path}: {rung['name']}, {name}")
     method_from_dict(data["start"], f"{path}: start")

@@ -1,5 +1,6 @@
 """Training images as the components see them that keep or fit them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -81,3 +82,19 @@ class Shots:
     def by_class(self) -> Float[Tensor, "n d"]:
         """`means` in the order of the labels, so that the number of images a class says which class each row has."""
         return self.means[self.labels.argsort(stable=True)]
+
+
+def class_sums(values: Float[Tensor, "b n"], counts: Sequence[int]) -> Float[Tensor, "b c"]:
+    """Sums over the shots of each class, of values that stand class by class.
+
+    Args:
+        values: one a shot.
+        counts: shots of each class.
+
+    Example:
+        >>> class_sums(torch.tensor([[1.0, 2.0, 3.0, 4.0]]), [1, 3]), class_sums(torch.ones(1, 4), [2, 2])
+        (tensor([[1., 9.]]), tensor([[2., 2.]]))
+    """
+    if len(set(counts)) == 1:
+        return values.unflatten(1, (len(counts), counts[0])).sum(dim=2)
+    return torch.stack([own.sum(dim=1) for own in values.split(list(counts), dim=1)], dim=1)

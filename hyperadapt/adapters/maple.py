@@ -49,8 +49,8 @@ class MaPLe(AbstractAdapter):
     F_j is a linear map with a bias, one a layer. The first text prompt starts at "a photo", and "of a" stands between
     it and the name, as in the release; all else starts at random.
 
-    The settings are those that the paper has for base-to-novel, in every protocol: across data sets it trains 3 layers for
-    2 epochs at 2.6e-3 (`depth: 3, epochs: 2, learning_rate: 2.6e-3`).
+    The settings are the paper's for base-to-novel, in every protocol; across data sets it trains 3 layers for 2 epochs
+    at 2.6e-3 (`depth: 3, epochs: 2, learning_rate: 2.6e-3`).
     """
 
     reads_pixels = True

@@ -75,9 +75,9 @@ class PromptSRC(AbstractAdapter):
     unless more are given (`--template`); the release takes 60 general ones.
     With weights of zero this is IVLP, the independent prompts alone.
 
-    The settings are those that the paper has for base-to-novel, in every protocol: for few-shot it trains 50 epochs with
-    the average about the 30th (`epochs: 50, average_mean: 30, average_std: 30`), across data sets in 3 layers with the
-    average about the 6th (`text_depth: 3, image_depth: 3, average_mean: 6, average_std: 10`).
+    The settings are the paper's for base-to-novel, in every protocol. For few-shot it trains 50 epochs with the average
+    about the 30th (`epochs: 50, average_mean: 30, average_std: 30`), across data sets 3 layers with the average about
+    the 6th (`text_depth: 3, image_depth: 3, average_mean: 6, average_std: 10`).
     """
 
     reads_pixels = True

@@ -13,7 +13,7 @@ from hyperadapt.backbone import ImageFeatures
 from hyperadapt.errors import InputError
 from hyperadapt.heads.base import AbstractHead, similarities
 from hyperadapt.registry import register
-from hyperadapt.shots import Shots
+from hyperadapt.shots import Shots, class_sums
 from hyperadapt.text import ClassText
 from hyperadapt.training_config import TrainingConfig
 from manifolds.regularizers import AbstractDraws
@@ -99,7 +99,7 @@ class HeGraphAdapter(AbstractHead):
     visual: Tensor
     keys: Tensor
     labels: Tensor
-    shares: Tensor
+    sizes: Tensor
 
     def __init__(self, config: HeGraphAdapterConfig, context: BuildContext) -> None:
         super().__init__()
@@ -108,16 +108,13 @@ class HeGraphAdapter(AbstractHead):
         self.positive_map, self.negative_map, self.visual_map = (
             nn.Linear(context.embed_dim, context.embed_dim, bias=False) for _ in range(3)
         )
-        counts = torch.tensor(self.counts)
-        labels = torch.arange(len(counts)).repeat_interleave(counts)
+        labels = torch.arange(len(self.counts)).repeat_interleave(torch.tensor(self.counts))
         self.register_buffer("positive", context.classes.weights.clone(), persistent=False)
         self.register_buffer("negative", torch.zeros_like(context.classes.weights))
         self.register_buffer("visual", torch.zeros_like(context.classes.weights))
         self.register_buffer("keys", torch.zeros(len(labels), context.embed_dim))
         self.register_buffer("labels", labels, persistent=False)
-        shares = torch.zeros(len(counts), len(labels))
-        shares[labels, torch.arange(len(labels))] = 1 / counts[labels]
-        self.register_buffer("shares", shares, persistent=False)
+        self.register_buffer("sizes", torch.tensor(self.counts).clamp(min=1), persistent=False)
 
     @property
     def compares_classes(self) -> bool:
@@ -156,7 +153,7 @@ class HeGraphAdapter(AbstractHead):
 
     def _both(self, images: ImageFeatures, encoded: EncodedClasses) -> tuple[Tensor, Tensor]:
         """Scores of the texts for the listed classes, and of the cache for the training classes."""
-        cached = torch.exp(similarities(images.pooled, encoded.keys) - 1) @ self.shares.T
+        cached = class_sums(torch.exp(similarities(images.pooled, encoded.keys) - 1), self.counts) / self.sizes
         return similarities(self.scale * images.pooled, encoded.text), self.scale * cached
 
     def logits(self, images: ImageFeatures, encoded: EncodedClasses) -> Float[Tensor, "b k"]:
