@@ -73,8 +73,8 @@ class TipAdapter(AbstractHead):
     part of the cache, and every other class its zero-shot score alone.
 
     With `train_keys` it is Tip-Adapter-F. The release starts it from another alpha on each data set, 1.17 to 10, trains
-    20 epochs (100 on one set), keeps the epoch that is best on test images and searches 200 by 20 pairs of alpha and beta;
-    the recipe here starts from alpha 3 everywhere and trains 100 epochs to the end, as chosen on base classes
+    20 epochs (100 on one set), keeps the epoch that is best on test images and searches 200 by 20 pairs of alpha and
+    beta; the recipe here starts from alpha 3 everywhere and trains 100 epochs to the end, as chosen on base classes
     (`benchmarks/spaces/tip-adapter-f.yaml`), and 13 by 17 pairs are searched.
     """
 
