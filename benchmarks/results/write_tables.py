@@ -6,7 +6,8 @@ A table stands between a comment that says what it is made of and `<!-- end -->`
 
 - `<!-- base-to-novel: METHODS -->` has the feature sets side by side, base / novel / HM, and the mean of the HMs;
 - `<!-- few-shot FILE: METHODS -->` one feature set, by shots;
-- `<!-- worlds FILE: METHODS -->` the data sets of one file side by side.
+- `<!-- worlds FILE: METHODS -->` the data sets of one file side by side;
+- `<!-- retrieval FILE: METHODS -->` the pairs of one file side by side, recall at 1 of captions, of images.
 
 Figures are means over seeds, of which fewer than the most stand in brackets.
 """
@@ -40,7 +41,9 @@ SUFFIXES = {
     "-hand-prompts": "it with frozen hand prompts",
 }
 MARKS = {"frozen-novel": " °", "half": " (*half*)"}
-TABLE = re.compile(r"(<!-- (base-to-novel|few-shot|worlds) ?(\S*): (.+?) -->\n\n)(.*?)(\n\n<!-- end -->)", re.DOTALL)
+TABLE = re.compile(
+    r"(<!-- (base-to-novel|few-shot|worlds|retrieval) ?(\S*): (.+?) -->\n\n)(.*?)(\n\n<!-- end -->)", re.DOTALL
+)
 Runs = Sequence[dict[str, Any]]
 
 
@@ -127,6 +130,24 @@ def worlds(file: str, methods: Sequence[str]) -> str:
     )
 
 
+def recalls(runs: Runs) -> str:
+    """Recall at 1 of the captions of an image, of the images of a caption."""
+    found = (
+        100 * fmean(run["recall"][key]["hits"] / run["recall"][key]["total"] for run in runs)
+        for key in ("image_to_text@1", "text_to_image@1")
+    )
+    return ", ".join(f"{figure:.1f}" for figure in found)
+
+
+def retrieval(file: str, methods: Sequence[str]) -> str:
+    """The pairs of a file."""
+    names = list(dict.fromkeys(run["dataset"] for run in runs_of(file)))
+    columns = {name: by_method(run for run in runs_of(file) if run["dataset"] == name) for name in names}
+    most = max(len(runs) for column in columns.values() for runs in column.values())
+    rows = [[name, *(cell(column.get(name, []), recalls, most) for column in columns.values())] for name in methods]
+    return rendered(("method", *columns), rows)
+
+
 def few_shot(file: str, methods: Sequence[str]) -> str:
     """One feature set, by shots."""
     runs = [run for run in runs_of(file) if run["protocol"] == "few-shot"]
@@ -146,10 +167,8 @@ def written(text: str) -> str:
     def table(found: re.Match[str]) -> str:
         before, kind, file, methods, _, after = found.groups()
         names = methods.split(", ")
-        made = (
-            base_to_novel(names) if kind == "base-to-novel" else (worlds if kind == "worlds" else few_shot)(file, names)
-        )
-        return before + made + after
+        makers = {"few-shot": few_shot, "worlds": worlds, "retrieval": retrieval}
+        return before + (base_to_novel(names) if kind == "base-to-novel" else makers[kind](file, names)) + after
 
     return TABLE.sub(table, text)
 
