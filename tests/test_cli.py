@@ -225,6 +225,15 @@ def test_impossible_shots(shots, tmp_path, capsys):
     assert_refused(["--features", str(write_features(tmp_path / "set")), "--shots", shots], tmp_path, capsys, shots)
 
 
+def test_methods_that_need_a_text_tower_are_refused_by_name_before_anything_runs(tmp_path, capsys):
+    features, out = write_features(tmp_path / "set"), tmp_path / "out"
+    assert bench("--features", features, "--methods", "zero-shot", "coop", "maple", out=out) == 2
+    said = capsys.readouterr().err
+    assert "coop, maple" in said
+    assert "leave them out" in said
+    assert not out.exists() or not any(out.iterdir())
+
+
 def test_a_template_for_features_is_refused(tmp_path, capsys):
     features = write_features(tmp_path / "set")
     assert_refused(["--features", str(features), "--template", "a {}"], tmp_path, capsys, "--template")

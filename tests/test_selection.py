@@ -167,6 +167,13 @@ def test_a_space_that_cannot_be_searched_is_refused(tmp_path, change, complaint)
         read_space(space_file(tmp_path, {**SPACE, **change}))
 
 
+def test_an_answer_may_be_named_by_a_number(tmp_path):
+    rung = {"name": 1, "options": {3: {"adapter": {"ratio": 0.3}}, 0.5: {"adapter": {"ratio": 0.5}}}}
+    start = {"name": "x", "adapter": {"type": "clip-adapter"}}
+    (found,) = read_space(space_file(tmp_path, {"start": start, "rungs": [rung]})).rungs
+    assert (found.name, list(found.options)) == ("1", ["3", "0.5"])
+
+
 def test_the_command_prints_the_ladder_and_writes_the_recipe(tmp_path, capsys):
     folders = [str(write_features(tmp_path / f"set{i}", seed=i)) for i in range(2)]
     call = ["bench", "select", "--space", str(space_file(tmp_path, SPACE)), "--features", *folders]
