@@ -21,7 +21,7 @@ from hyperadapt.feature_key import feature_key
 from hyperadapt.feature_store import FeatureStore, ShardWriter
 from hyperadapt.parts import PartFeatures
 from hyperadapt.pixels import ViewPixels
-from hyperadapt.text import ClassText, class_text
+from hyperadapt.text import ClassText, class_text, told_apart
 from hyperadapt.views import View, ViewMaker, grouped, pixel_batches
 
 TOWER_BATCH = 64
@@ -115,7 +115,8 @@ class StoredFeatures(AbstractFrozenFeatures):
         self.logit_scale = source.logit_scale
         self.device = device
         templates = torch.from_numpy(source.text_parts(len(source.texts)))
-        self.classes = ClassText(source.class_names, templates, torch.from_numpy(source.class_text())).to(device)
+        names = told_apart(source.class_names)  # no text is made of them
+        self.classes = ClassText(names, templates, torch.from_numpy(source.class_text())).to(device)
 
     def training_views(
         self,

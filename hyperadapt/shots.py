@@ -98,3 +98,21 @@ def class_sums(values: Float[Tensor, "b n"], counts: Sequence[int]) -> Float[Ten
     if len(set(counts)) == 1:
         return values.unflatten(1, (len(counts), counts[0])).sum(dim=2)
     return torch.stack([own.sum(dim=1) for own in values.split(list(counts), dim=1)], dim=1)
+
+
+def of_listed(added: Float[Tensor, "b c"], own: Int[Tensor, " k"] | None) -> Float[Tensor, "b k"]:
+    """What shots add to the scores of a list, in which known and new classes can stand together.
+
+    What they add to all known classes alike says nothing about these and is left out: it would put them before the new
+    ones, to which nothing is added.
+
+    Args:
+        added: to each known class, all of them.
+        own: which known class each listed one is, -1 for a new one; None for the known ones in order.
+
+    Example:
+        >>> of_listed(torch.tensor([[1.0, 3.0]]), torch.tensor([1, -1]))
+        tensor([[1., 0.]])
+    """
+    levelled = added - added.mean(dim=1, keepdim=True)
+    return levelled if own is None else levelled[:, own].masked_fill(own < 0, 0.0)

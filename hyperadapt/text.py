@@ -1,5 +1,6 @@
 """The text side of a list of classes: templates and frozen class features."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -115,3 +116,18 @@ def class_text(tower: TextTower, names: Sequence[str], templates: Sequence[str])
     stacked = features.view(len(templates), len(readable), -1)
     weights = normalize(stacked.mean(dim=0), dim=-1)
     return ClassText(tuple(readable), stacked, weights, tower, ending=templates[0].partition("{}")[2])
+
+
+def told_apart(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of which none stands for two classes, as what was trained for a class is found again by its name.
+
+    Example:
+        >>> told_apart(["crane", "heron", "crane"])
+        ('crane', 'heron', 'crane (2)')
+    """
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return tuple(found)

@@ -8,14 +8,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy, normalize
 
-from hyperadapt.adapters.base import BuildContext, rows_by_name
+from hyperadapt.adapters.base import BuildContext, positions_among
 from hyperadapt.backbone import ImageFeatures
 from hyperadapt.errors import InputError
 from hyperadapt.heads.base import AbstractHead
 from hyperadapt.registry import ZERO_SHOT_BY_NAME, register
-from hyperadapt.shots import Shots
+from hyperadapt.shots import Shots, class_sums, of_listed
 from hyperadapt.text import ClassText
 from hyperadapt.training_config import TrainingConfig
+from hyperadapt.transfer import sent
 from manifolds.regularizers import AbstractDraws
 
 
@@ -50,13 +51,11 @@ class EncodedClasses:
 
     Attributes:
         text: (K, D) class features.
-        cached: (K, N) which class each cached image has.
-        local: (K, C) which training class each class is; zeros for a new one, as in `cached`.
+        own: (K,) which training class each class is, -1 for a new one; None for the training classes in order.
     """
 
     text: Float[Tensor, "k d"]
-    cached: Float[Tensor, "k n"]
-    local: Float[Tensor, "k c"]
+    own: Int[Tensor, " k"] | None
 
 
 @register(
@@ -75,7 +74,8 @@ class MFAdapter(AbstractHead):
     squares of the tower features that part readers give (`PartFeatures.maps`, before the last two blocks); a window is
     the more typical of its class, the more its cosine with the mean window of the class exceeds that with the mean
     window of any other, and the most typical ones of all shots are the units; q = normalise(w + w A) with A trained
-    from zero; the cache is Tip-Adapter's, untrained; all factors are fixed. Where images have no positions, as in
+    from zero; the cache is Tip-Adapter's, untrained; all factors are fixed; what both add is taken relative to its mean
+    over the training classes, so that new classes can stand beside them. Where images have no positions, as in
     stored features, the pooled feature is the only window.
     """
 
@@ -83,20 +83,15 @@ class MFAdapter(AbstractHead):
     pools_parts = True
     keys: Tensor
     units: Tensor
-    known: Tensor
-    labels: Tensor
 
     def __init__(self, config: MFAdapterConfig, context: BuildContext) -> None:
         super().__init__()
         self.config, self.scale = config, context.logit_scale
         self.training_names, self.counts = context.classes.names, context.counts
         width = context.part_width if context.part_width is not None else context.embed_dim
-        labels = torch.arange(len(self.counts)).repeat_interleave(torch.tensor(self.counts))
         self.change = nn.Parameter(torch.zeros(width, width))
-        self.register_buffer("keys", torch.zeros(len(labels), context.embed_dim))
+        self.register_buffer("keys", torch.zeros(sum(self.counts), context.embed_dim))
         self.register_buffer("units", torch.zeros(len(self.counts), config.units, width))
-        self.register_buffer("known", torch.eye(len(self.counts)), persistent=False)
-        self.register_buffer("labels", labels, persistent=False)
 
     def prepare(self, images: ImageFeatures, labels: Int[Tensor, " n"], classes: ClassText) -> None:
         """Fill the cache and choose the units, among the windows of all views."""
@@ -112,9 +107,11 @@ class MFAdapter(AbstractHead):
         return sliding_windows(images.parts.maps, self.config.windows)
 
     def encode_classes(self, classes: ClassText, draws: AbstractDraws | None = None) -> EncodedClasses:
-        """Which class of the list has which images and units."""
-        known = rows_by_name(self.known, self.training_names, classes.names)
-        return EncodedClasses(classes.weights, known[:, self.labels], known)
+        """Which known class each class of the list is."""
+        if classes.names == self.training_names:
+            return EncodedClasses(classes.weights, None)
+        own = torch.tensor(positions_among(classes.names, self.training_names))
+        return EncodedClasses(classes.weights, sent(own, self.keys.device))
 
     def logits(self, images: ImageFeatures, encoded: EncodedClasses) -> Float[Tensor, "b k"]:
         """CLIP's scores, the cache's and those of the windows."""
@@ -122,9 +119,9 @@ class MFAdapter(AbstractHead):
         found = normalize(found + found @ self.change, dim=-1)
         nearest = torch.einsum("bpw,cuw->bcup", found, self.units).amax(dim=-1)
         local = torch.exp(-config.local_sharpness * (1 - nearest)).mean(dim=-1)
-        cache = torch.exp(-config.cache_sharpness * (1 - images.pooled @ self.keys.T))
-        kept = config.cache_weight * cache @ encoded.cached.T + config.local_weight * local @ encoded.local.T
-        return self.scale * images.pooled @ encoded.text.T + kept
+        cache = class_sums(torch.exp(-config.cache_sharpness * (1 - images.pooled @ self.keys.T)), self.counts)
+        added = config.cache_weight * cache + config.local_weight * local
+        return self.scale * images.pooled @ encoded.text.T + of_listed(added, encoded.own)
 
     def losses(self, images: ImageFeatures, encoded: EncodedClasses, labels: Int[Tensor, " b"]) -> dict[str, Tensor]:
         """Cross entropy."""

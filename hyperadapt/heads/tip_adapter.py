@@ -13,7 +13,7 @@ from hyperadapt.backbone import ImageFeatures
 from hyperadapt.errors import InputError
 from hyperadapt.heads.base import AbstractHead, similarities
 from hyperadapt.registry import ZERO_SHOT_BY_NAME, register
-from hyperadapt.shots import Shots, class_sums
+from hyperadapt.shots import Shots, class_sums, of_listed
 from hyperadapt.text import ClassText
 from hyperadapt.transfer import sent
 from manifolds.regularizers import AbstractDraws
@@ -69,8 +69,9 @@ class TipAdapter(AbstractHead):
     """logits = CLIP + alpha * exp(-beta (1 - f K^T)) V with cached keys K (N, D) and one-hot values V (N, C).
 
     A key is the normalised mean over the views of a training image. Keys stand class by class, so that V is a sum over
-    as many keys as a class has images. A class is known by its name: in whatever list it stands it gets its
-    part of the cache, and every other class its zero-shot score alone.
+    as many keys as a class has images. A class is known by its name: in whatever list it stands it gets its part of the
+    cache, less the mean over the known classes, which changes nothing among these and lets new ones stand beside them;
+    every other class has its zero-shot score alone.
 
     With `train_keys` it is Tip-Adapter-F. The release starts it from another alpha on each data set, 1.17 to 10, trains
     20 epochs (100 on one set), keeps the epoch that is best on test images and searches 200 by 20 pairs of alpha and
@@ -118,9 +119,7 @@ class TipAdapter(AbstractHead):
 
     def logits(self, images: ImageFeatures, encoded: EncodedClasses) -> Float[Tensor, "b k"]:
         """Scaled cosines and the cache."""
-        cached = cache_scores(images.pooled, self.keys, self.counts, self.beta)
-        if encoded.own is not None:
-            cached = cached[:, encoded.own].masked_fill(encoded.own < 0, 0.0)
+        cached = of_listed(cache_scores(images.pooled, self.keys, self.counts, self.beta), encoded.own)
         return self.scale * images.pooled @ encoded.text.T + self.alpha * cached
 
     def losses(self, images: ImageFeatures, encoded: EncodedClasses, labels: Int[Tensor, " b"]) -> dict[str, Tensor]:

@@ -202,14 +202,16 @@ def test_mf_adapter_is_clip_a_cache_and_the_nearest_windows(with_parts):
     windows = sliding_windows(new.parts.maps, (1, 2)) if with_parts else new.pooled[:, None]
     queries = normalize(windows + windows @ head.change, dim=-1)
     for i in range(4):
+        added = {}
+        for own, name in enumerate(NAMES):
+            rows = [row for row, label in zip(train.pooled, LABELS, strict=True) if label == own]
+            cache = sum(torch.exp(-5.5 * (1 - new.pooled[i] @ row)) for row in rows)
+            nearest = [max(query @ unit_ for query in queries[i]) for unit_ in head.units[own]]
+            added[name] = 2.0 * cache + 4.0 * sum(torch.exp(-5.5 * (1 - near)) for near in nearest) / 3
         for k, name in enumerate(listed.names):
             score = SCALE * new.pooled[i] @ listed.weights[k]
             if name in NAMES:
-                own = NAMES.index(name)
-                rows = [row for row, label in zip(train.pooled, LABELS, strict=True) if label == own]
-                score = score + 2.0 * sum(torch.exp(-5.5 * (1 - new.pooled[i] @ row)) for row in rows)
-                nearest = [max(query @ unit_ for query in queries[i]) for unit_ in head.units[own]]
-                score = score + 4.0 * sum(torch.exp(-5.5 * (1 - near)) for near in nearest) / 3
+                score = score + added[name] - sum(added.values()) / 3
             torch.testing.assert_close(found[i, k], score, atol=1e-4, rtol=1e-4)
 
 

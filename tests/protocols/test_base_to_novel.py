@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -170,6 +171,17 @@ def test_zero_shot_counts_are_those_of_numpy(source, features):
         assert counts.correct == int((answers == part.labels).sum())
         assert counts.total == len(part)
     assert outcome.parameters == 0
+
+
+@pytest.mark.parametrize("name", [name for name in STORED if load_method(name).novel.startswith("zero-shot")])
+def test_a_novel_class_with_the_name_of_a_base_class_is_a_class_of_its_own(name, tmp_path):
+    folder = write_features(tmp_path / "set")
+    meta = json.loads((folder / "meta.json").read_text())
+    meta["classes"][-1] = meta["classes"][0]
+    (folder / "meta.json").write_text(json.dumps(meta))
+    task = task_of(StoredFeatures(FeatureSource(folder), torch.device("cpu")))
+    found, expected = (run_task(short(each), task, 1).counts["novel"] for each in (name, "zero-shot"))
+    assert found == expected
 
 
 @pytest.mark.parametrize("name", [name for name in LEARNING if name not in ("hyperbolic", "clip-adapter-text")])
