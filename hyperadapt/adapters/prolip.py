@@ -20,12 +20,12 @@ class ProLIPConfig:
     """Settings of ProLIP.
 
     Attributes:
-        penalty: what the squared distance to the identity is divided by, the number of training "images" or of
-            "shots" (the most images that a class has); "weight" takes `weight` itself.
+        penalty: what the squared distance to the identity is divided by, the number of "shots" (the most images that a
+            class has) or of all training "images"; "weight" takes `weight` itself.
         weight: factor on the squared distance where `penalty` is "weight".
     """
 
-    penalty: Literal["images", "shots", "weight"] = "images"
+    penalty: Literal["shots", "images", "weight"] = "shots"
     weight: float = 0.0
 
     def __post_init__(self) -> None:
@@ -51,9 +51,9 @@ class ProLIP(AbstractAdapter):
     """f' = normalise(f (I + E)) with E = 0 at the start; the loss gains w * |E|^2; class features stay frozen.
 
     The paper tunes the visual projection W under w * |W - W0|^2. Stored features are behind that projection, so this
-    one acts on them instead, D x D. Without validation the paper's w is one over the shots of a class (`penalty:
-    shots`). The default, one over all training images, is ours, and was known to do better on test images of WHU-RS19
-    and ImageNet; so are the one rate and the 200 steps, where the paper averages over rates.
+    one acts on them instead, D x D. As in the paper without validation, w is one over the shots of a class. On base
+    classes neither one over all training images (`penalty: images`, the recipe `prolip-images`) nor another rate is
+    better (`benchmarks/spaces/prolip.yaml`). The one rate and the 200 steps are ours; the paper averages over rates.
     """
 
     weight: Tensor
