@@ -43,7 +43,7 @@ def test_training_is_that_of_a_loop_written_out():
         for image in images:
             moved = image @ (torch.eye(8) + change)
             rows.append(torch.stack([20.0 * moved @ text / moved.norm() for text in classes.weights]))
-        loss = cross_entropy(torch.stack(rows), labels) + sum(value**2 for value in change.flatten()) / 12
+        loss = cross_entropy(torch.stack(rows), labels) + sum(value**2 for value in change.flatten()) / 5
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -54,7 +54,7 @@ def test_training_is_that_of_a_loop_written_out():
 
 @pytest.mark.parametrize(
     ("settings", "weight"),
-    [({}, 1 / 12), ({"penalty": "shots"}, 1 / 5), ({"penalty": "weight", "weight": 0.3}, 0.3)],
+    [({}, 1 / 5), ({"penalty": "images"}, 1 / 12), ({"penalty": "weight", "weight": 0.3}, 0.3)],
 )
 def test_the_penalty_is_a_term_of_its_own(settings, weight):
     classes, images, labels, context = scene()
