@@ -1,6 +1,5 @@
 """The text side of a list of classes: templates and frozen class features."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -122,12 +121,14 @@ def told_apart(names: Sequence[str]) -> tuple[str, ...]:
     """Names of which none stands for two classes, as what was trained for a class is found again by its name.
 
     Example:
-        >>> told_apart(["crane", "heron", "crane"])
-        ('crane', 'heron', 'crane (2)')
+        >>> told_apart(["crane", "crane (2)", "crane"])
+        ('crane', 'crane (2)', 'crane (3)')
     """
-    seen: Counter[str] = Counter()
-    found = []
+    found: dict[str, None] = {}
     for name in names:
-        seen[name] += 1
-        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+        own, number = name, 1
+        while own in found:
+            number += 1
+            own = f"{name} ({number})"
+        found[own] = None
     return tuple(found)
