@@ -49,9 +49,9 @@ class CLAP(AbstractAdapter):
     is the released form of the paper's augmented Lagrangian; a class without shots is held by 1. There the penalty is a
     mean over classes of texts that are not normalised, about 10 long, whose squared distances are 100 times those of
     unit texts; the sum over classes is the same weight at 100 classes. That it is a sum was known to do better on test
-    images of ImageNet; base classes of five sets agree: a tenth of the weight, ten times it and a tenth of the rate gain
-    nothing there (`benchmarks/spaces/clap.yaml`). The release's rate, 0.1, is kept for unit texts, where a step turns
-    them further, and its one epoch of warm-up left out.
+    images of ImageNet; base classes of five sets agree: a tenth of the weight, ten times it and a tenth of the rate
+    gain nothing there (`benchmarks/spaces/clap.yaml`). The release's rate, 0.1, is kept for unit texts, where a step
+    turns them further, and its one epoch of warm-up left out.
     """
 
     reads_shots = True
