@@ -83,8 +83,9 @@ class SgVA(AbstractHead):
     against the texts, and sets its rate by data set and shots. Here the projected feature is adapted, for stored
     features have no other; its last ReLU is left out, for the joint space has signs; texts stay frozen, so that the
     third loss has nothing to train; all classes of a run make one episode, whose queries are the whole batch, support
-    included; the rate is 1.6e-3, the middle of the release's from 5e-5 to 5e-2, without Nesterov's step; W2 starts at
-    zero, so that images start as they are.
+    included; the rate is 1.6e-3, the middle of the release's from 5e-5 to 5e-2 (a third of it and three times gain
+    nothing on base classes, `benchmarks/spaces/sgva.yaml`), without Nesterov's step; W2 starts at zero, so that images
+    start as they are.
     """
 
     reads_shots = True
