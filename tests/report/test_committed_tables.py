@@ -1,6 +1,7 @@
 """The tables of the READMEs are those of the committed results."""
 
 import json
+import re
 
 import pytest
 
@@ -36,6 +37,6 @@ def test_a_figure_is_the_mean_accuracy_of_its_runs():
 
 def test_a_page_that_was_changed_by_hand_is_made_anew():
     page = PAGES[1].read_text(encoding="utf-8")
-    spoilt = page.replace("| prolip | 97.8/", "| prolip | 98.8/")
+    spoilt = re.sub(r"\| prolip \| \d+\.\d/", "| prolip | 12.3/", page, count=1)
     assert spoilt != page
     assert written(spoilt) == written(page)
