@@ -24,7 +24,7 @@ ACTIVATION_WIDTHS = 14
 SPARE_TOKENS = 256
 """Room beyond the context in which a text that is too long shows its length, instead of being cut in silence."""
 KEPT_TOKENIZATIONS, KEPT_IDS = 8, 8192
-"""Lists of texts whose token ids are kept, and single texts; taking a caption apart costs 1 to 2 ms."""
+"""Lists of texts whose token ids are kept, and single texts; taking a caption apart costs up to 2 ms."""
 NOT_DEEPER: Mapping[int, Tensor] = {}
 
 

@@ -61,6 +61,12 @@ def by_method(runs: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]
     return found
 
 
+def by_dataset(file: str) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Runs of each method on each data set of a file."""
+    names = sorted({run["dataset"] for run in runs_of(file)})
+    return {name: by_method(run for run in runs_of(file) if run["dataset"] == name) for name in names}
+
+
 def title(name: str, runs: Runs) -> str:
     """What the first column says."""
     shown = next((words for suffix, words in SUFFIXES.items() if name.endswith(suffix)), name)
@@ -98,13 +104,14 @@ def side_by_side(columns: dict[str, dict[str, list[dict[str, Any]]]], methods: S
         mean: whether the mean over the columns of HM follows.
     """
     most = max(len(runs) for column in columns.values() for runs in column.values())
-    means, rows = {}, []
-    for name in methods:
-        own = [column.get(name, []) for column in columns.values()]
-        if all(own):
-            means[name] = fmean(harmonic_mean(accuracy(runs, "base"), accuracy(runs, "novel")) for runs in own)
-    for name in methods:
-        own = [column.get(name, []) for column in columns.values()]
+    found = {name: [column.get(name, []) for column in columns.values()] for name in methods}
+    means = {
+        name: fmean(harmonic_mean(accuracy(runs, "base"), accuracy(runs, "novel")) for runs in own)
+        for name, own in found.items()
+        if all(own)
+    }
+    rows = []
+    for name, own in found.items():
         row = [title(name, [run for runs in own for run in runs]), *(cell(runs, halves, most) for runs in own)]
         if mean:
             best = name in means and means[name] == max(means.values())
@@ -124,10 +131,7 @@ def base_to_novel(methods: Sequence[str]) -> str:
 
 def worlds(file: str, methods: Sequence[str]) -> str:
     """The data sets of a file."""
-    names = sorted({run["dataset"] for run in runs_of(file)})
-    return side_by_side(
-        {name: by_method(run for run in runs_of(file) if run["dataset"] == name) for name in names}, methods, mean=False
-    )
+    return side_by_side(by_dataset(file), methods, mean=False)
 
 
 def recalls(runs: Runs) -> str:
@@ -141,8 +145,7 @@ def recalls(runs: Runs) -> str:
 
 def retrieval(file: str, methods: Sequence[str]) -> str:
     """The pairs of a file."""
-    names = list(dict.fromkeys(run["dataset"] for run in runs_of(file)))
-    columns = {name: by_method(run for run in runs_of(file) if run["dataset"] == name) for name in names}
+    columns = by_dataset(file)
     most = max(len(runs) for column in columns.values() for runs in column.values())
     rows = [[name, *(cell(column.get(name, []), recalls, most) for column in columns.values())] for name in methods]
     return rendered(("method", *columns), rows)

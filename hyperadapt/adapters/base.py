@@ -58,6 +58,17 @@ def positions_among(names: Sequence[str], known: Sequence[str]) -> list[int]:
     return [free[name].popleft() if free[name] else -1 for name in names]
 
 
+def known_positions(names: Sequence[str], known: Sequence[str], device: torch.device) -> Int[Tensor, " k"] | None:
+    """`positions_among` on a device; None where the names are the known ones in their order.
+
+    Args:
+        names: any list of classes.
+        known: names of the classes that were trained.
+        device: where the positions go.
+    """
+    return None if tuple(names) == tuple(known) else sent(torch.tensor(positions_among(names, known)), device)
+
+
 def rows_by_name(table: Float[Tensor, "c ..."], known: Sequence[str], names: Sequence[str]) -> Float[Tensor, "k ..."]:
     """What was kept for each named class, and zeros for a new name.
 
@@ -71,9 +82,9 @@ def rows_by_name(table: Float[Tensor, "c ..."], known: Sequence[str], names: Seq
         tensor([[2.],
                 [0.]])
     """
-    if tuple(names) == tuple(known):
+    positions = known_positions(names, known, table.device)
+    if positions is None:
         return table
-    positions = sent(torch.tensor(positions_among(names, known)), table.device)
     return torch.where((positions >= 0).view(-1, *[1] * (table.ndim - 1)), table[positions], table.new_zeros(()))
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy, normalize
 
-from hyperadapt.adapters.base import BuildContext, positions_among
+from hyperadapt.adapters.base import BuildContext, known_positions
 from hyperadapt.backbone import ImageFeatures
 from hyperadapt.errors import InputError
 from hyperadapt.heads.base import AbstractHead
@@ -16,7 +16,6 @@ from hyperadapt.registry import ZERO_SHOT_BY_NAME, register
 from hyperadapt.shots import Shots, class_sums, of_listed
 from hyperadapt.text import ClassText
 from hyperadapt.training_config import TrainingConfig
-from hyperadapt.transfer import sent
 from manifolds.regularizers import AbstractDraws
 
 
@@ -108,10 +107,8 @@ class MFAdapter(AbstractHead):
 
     def encode_classes(self, classes: ClassText, draws: AbstractDraws | None = None) -> EncodedClasses:
         """Which known class each class of the list is."""
-        if classes.names == self.training_names:
-            return EncodedClasses(classes.weights, None)
-        own = torch.tensor(positions_among(classes.names, self.training_names))
-        return EncodedClasses(classes.weights, sent(own, self.keys.device))
+        own = known_positions(classes.names, self.training_names, self.keys.device)
+        return EncodedClasses(classes.weights, own)
 
     def logits(self, images: ImageFeatures, encoded: EncodedClasses) -> Float[Tensor, "b k"]:
         """CLIP's scores, the cache's and those of the windows."""

@@ -8,14 +8,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from hyperadapt.adapters.base import BuildContext, positions_among
+from hyperadapt.adapters.base import BuildContext, known_positions
 from hyperadapt.backbone import ImageFeatures
 from hyperadapt.errors import InputError
 from hyperadapt.heads.base import AbstractHead, similarities
 from hyperadapt.registry import ZERO_SHOT_BY_NAME, register
 from hyperadapt.shots import Shots, class_sums, of_listed
 from hyperadapt.text import ClassText
-from hyperadapt.transfer import sent
 from manifolds.regularizers import AbstractDraws
 
 ALPHAS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 50.0)
@@ -112,10 +111,8 @@ class TipAdapter(AbstractHead):
 
     def encode_classes(self, classes: ClassText, draws: AbstractDraws | None = None) -> EncodedClasses:
         """The class features, and which cached class each is."""
-        if classes.names == self.training_names:
-            return EncodedClasses(classes.weights, None)
-        own = torch.tensor(positions_among(classes.names, self.training_names))
-        return EncodedClasses(classes.weights, sent(own, self.keys.device))
+        own = known_positions(classes.names, self.training_names, self.keys.device)
+        return EncodedClasses(classes.weights, own)
 
     def logits(self, images: ImageFeatures, encoded: EncodedClasses) -> Float[Tensor, "b k"]:
         """Scaled cosines and the cache."""

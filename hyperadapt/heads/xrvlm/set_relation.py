@@ -15,7 +15,7 @@ from hyperadapt.heads.xrvlm.shared_scores import last_layer
 
 CACHED = 2**21
 """Values of class tokens that a CPU works on at a time: at 1,000 classes whole batches of them leave its cache, and a
-step took three times as long."""
+step took up to twice as long."""
 
 
 class ClassAttention(nn.Module):
