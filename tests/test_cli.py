@@ -54,8 +54,10 @@ def test_a_run_writes_one_file_a_method_and_seed_and_prints_the_table(tmp_path, 
 
 def test_equal_seeds_give_equal_counts_in_the_files(tmp_path):
     features, recipe = write_features(tmp_path / "set"), fast_recipe(tmp_path)
+    attributes = tmp_path / "attributes.yaml"
+    attributes.write_text("name: attributes\nadapter: {type: lathadapter}\ntraining: {steps: 5}\n")
     for out in ("a", "b"):
-        arguments = ["--features", features, "--methods", recipe, "lathadapter", "--no-controls", "--shots", 4]
+        arguments = ["--features", features, "--methods", recipe, attributes, "--no-controls", "--shots", 4]
         assert bench(*arguments, "--seeds", 1, out=tmp_path / out) == 0
     first, second = results(tmp_path / "a"), results(tmp_path / "b")
     assert first.keys() == second.keys()
