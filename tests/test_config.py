@@ -127,7 +127,9 @@ def test_the_faithful_recipe_is_the_adapter_as_it_stands():
     assert (faithful.adapter, faithful.head, faithful.training) == (bare.adapter, bare.head, bare.training)
 
 
-@pytest.mark.parametrize("name", ["tip-adapter-f", "prolip", "clap", "sgva"])
+@pytest.mark.parametrize(
+    "name", ["tip-adapter-f", "prolip", "clap", "sgva", "taskres", "hegraphadapter", "attn-adapter", "mf-adapter"]
+)
 def test_a_rival_has_the_settings_that_its_ladder_ended_with(name):
     ladder = json.loads((SPACES / f"{name}.ladder.json").read_text())
     found = json.loads(json.dumps(load_method(name).to_dict()))

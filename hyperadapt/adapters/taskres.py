@@ -40,7 +40,7 @@ class TaskRes(AbstractAdapter):
     """T' = normalise(T + alpha * X), X = 0 at the start, one row a training class; image features stay frozen.
 
     A class is known by its name: in whatever list it stands it gets its residual, and every other class keeps its
-    frozen text. The paper's rate for ImageNet, 2e-4, is the recipe `taskres-imagenet`, and not taken here by itself: one
+    frozen text. The paper's rate for ImageNet, 2e-4, is the recipe `taskres-imagenet` and not taken here by itself: one
     rate serves all data sets. T has unit length; the release's, before normalisation, is about 10 long, so that alpha
     0.5 turns classes further here; on base classes neither 0.15 nor 0.05 nor a bound on the steps is better over five
     data sets (`benchmarks/spaces/taskres.yaml`). The release's epoch of warm-up at 1e-5 is left out.
