@@ -49,7 +49,8 @@ class AttnAdapter(AbstractAdapter):
     A reading of the paper, from a summary of its equations; there is no released code. Chosen here: K and Q are linear
     maps; the gate p is a linear map that starts at zero, so that training starts at zero-shot CLIP;
     positions are the projected tokens at unit length; the memory is the training shots themselves (mean over views),
-    for classes with shots alone; AdamW at 1e-3 for 50 epochs. The paper gives new classes shots of their own at test;
+    for classes with shots alone; AdamW at 1e-3 for 50 epochs, which a ladder on base classes left as they were
+    (`benchmarks/spaces/attn-adapter.yaml`). The paper gives new classes shots of their own at test;
     base-to-novel has none to give.
     """
 

@@ -73,9 +73,10 @@ class MFAdapter(AbstractHead):
     squares of the tower features that part readers give (`PartFeatures.maps`, before the last two blocks); a window is
     the more typical of its class, the more its cosine with the mean window of the class exceeds that with the mean
     window of any other, and the most typical ones of all shots are the units; q = normalise(w + w A) with A trained
-    from zero; the cache is Tip-Adapter's, untrained; all factors are fixed; what both add is taken relative to its mean
-    over the training classes, so that new classes can stand beside them. Where images have no positions, as in
-    stored features, the pooled feature is the only window.
+    from zero; the cache is Tip-Adapter's, untrained; all factors are fixed, and a ladder on base classes left them as
+    they were (`benchmarks/spaces/mf-adapter.yaml`); what both add is taken relative to its mean over the training
+    classes, so that new classes can stand beside them. Where images have no positions, as in stored features, the
+    pooled feature is the only window.
     """
 
     reads_shots = True
