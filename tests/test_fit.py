@@ -181,7 +181,7 @@ def test_a_stopped_bench_goes_on_inside_a_run_and_leaves_nothing_behind(tmp_path
 def test_a_fit_killed_at_any_moment_goes_on(tmp_path):
     """The command itself, images and towers included."""
     command = [sys.executable, "-m", "hyperadapt", "fit", "--world", "birds", "--shots", "2", "--device", "cpu"]
-    command += ["--method", str(recipe(tmp_path, "lathadapter-faithful", steps=60)), "--out"]
+    command += ["--method", str(recipe(tmp_path, "lathadapter", steps=60)), "--out"]
     root = Path(__file__).resolve().parents[1]
     subprocess.run([*command, str(tmp_path / "whole")], check=True, cwd=root, capture_output=True)
     kills = 0
