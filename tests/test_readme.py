@@ -42,5 +42,5 @@ def test_the_tree_names_what_is_there():
 
 def test_ci_runs_the_readmes_test_command():
     script = (Path(__file__).resolve().parents[1] / ".ci" / "run").read_text()
-    assert "README.md" in script
-    assert README.count("-m pytest -n 2\n") == 1
+    (command,) = (line for line in README.splitlines() if "-m pytest" in line)
+    assert script.splitlines()[-1] == command
